@@ -1,0 +1,278 @@
+"""The run's config: one frozen model per room. Unknown keys are refused with the nearest known one.
+
+Paths are relative to the config file. `load_config` reads YAML, applies `a.b=c` overrides and checks it all.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from poolscout.errors import ConfigError, nearest
+
+
+class Room(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PoolConfig(Room):
+    source: Path = Field(description="COCO json, Parquet manifest, or folder of images")
+    format: Literal["auto", "coco", "folder", "parquet"] = Field("auto", description="how to read `source`")
+    images: Path | None = Field(
+        None, description="folder the file names are relative to; default: found beside"
+    )
+    sequence: str | None = Field(
+        None, description="metadata column that means the recording a frame belongs to"
+    )
+    frame: str | None = Field(None, description="metadata column with the position inside the sequence")
+    max_pixels: int = Field(
+        100_000_000, gt=0, description="larger images are quarantined as oversized, in pixels"
+    )
+
+
+class EvaluationConfig(Room):
+    annotations: Path | None = Field(None, description="COCO json of the test images; none = no evaluation")
+    images: Path | None = Field(None, description="folder of the test images; default: found beside")
+    size_buckets: tuple[float, ...] | None = Field(
+        None,
+        description="wMAP's area bounds between buckets, px²; default 32² and 96² scaled to the test images",
+    )
+
+
+class LabellingConfig(Room):
+    mode: Literal["oracle", "files"] = Field(
+        "oracle", description="oracle: known labels play the human; files: wait"
+    )
+    annotations: Path | None = Field(
+        None, description="what the oracle knows (COCO json); default: the pool's source"
+    )
+    classes: tuple[str, ...] | None = Field(
+        None, description="classes to learn; default: all that the oracle knows"
+    )
+    initial: int = Field(100, ge=0, description="images labelled before the first round")
+    initial_sampler: str = Field(
+        "random", description="sampler that picks them: random or random-per-sequence"
+    )
+    initial_labels: Path | None = Field(None, description="COCO json with labels that exist already")
+    bad_boxes: Literal["error", "drop"] = Field(
+        "error", description="drop = go on without unusable boxes, listed"
+    )
+    enough: float = Field(
+        1.0, gt=0, le=1, description="files: share of the asked images that must be back to go on"
+    )
+
+
+class DetectorConfig(Room):
+    height: int = Field(192, gt=0, multiple_of=32, description="input height, px; frames are fitted into it")
+    width: int = Field(320, gt=0, multiple_of=32, description="input width, px")
+    stride: Literal[4, 8, 16] = Field(4, description="input pixels a map position")
+    stem: int = Field(16, ge=1, description="channels at stride 2")
+    widths: tuple[int, int, int, int] = Field(
+        (32, 64, 128, 160),
+        description="channels at strides 4, 8, 16 and 32; the last is the embedding's length",
+    )
+    blocks: tuple[int, int, int, int] = Field(
+        (1, 1, 1, 1), description="residual blocks at each of these strides"
+    )
+    neck: int = Field(48, ge=1, description="channels of the decoder")
+    head: int = Field(48, ge=1, description="channels of the layer before the maps")
+    dropout: float = Field(0.05, ge=0, lt=1, description="share of decoder inputs dropped in training")
+    nms_iou: float = Field(
+        0.6, gt=0, le=1, description="of two boxes of a class that overlap more, the weaker goes"
+    )
+    bf16: Literal["auto", "on", "off"] = Field(
+        "auto", description="bfloat16 arithmetic; auto: where it is native"
+    )
+    compile: bool = Field(False, description="torch.compile the forward pass: a minute first, then faster")
+
+
+class TrainingConfig(Room):
+    members: int = Field(3, ge=1, description="detectors in the ensemble")
+    epochs: float = Field(30, gt=0, description="crops drawn an image, within the bounds on steps")
+    min_steps: int = Field(300, ge=1, description="fewest optimiser steps, however few the images")
+    max_steps: int = Field(3000, ge=1, description="most optimiser steps, however many the images")
+    batch_size: int = Field(16, ge=1, description="crops an optimiser step")
+    crop_height: int = Field(192, gt=0, multiple_of=32, description="training crop's height, px of the input")
+    crop_width: int = Field(320, gt=0, multiple_of=32, description="training crop's width, px of the input")
+    zoom: tuple[float, float] = Field((0.6, 1.7), description="least and greatest random zoom of a crop")
+    on_objects: float = Field(
+        0.5, ge=0, le=1, description="share of crops placed on an object, classes balanced"
+    )
+    balance: float = Field(
+        0.5, ge=0, le=1, description="0: objects drawn as they come; 1: every class equally often"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
+    colour: float = Field(0.3, ge=0, lt=1, description="strength of brightness, contrast and tint changes")
+    learning_rate: float = Field(0.004, gt=0, description="peak of the one-cycle schedule")
+    weight_decay: float = Field(0.05, ge=0, description="AdamW's decay")
+    box_weight: float = Field(2.0, gt=0, description="weight of the box loss beside the map loss")
+    ema: float = Field(
+        0.998, ge=0, lt=1, description="decay a step of the weights' moving average, which is kept"
+    )
+    hold_back: float = Field(0.1, ge=0, lt=1, description="share of labelled images kept for calibration")
+
+
+class ScorerChoice(Room):
+    scorer: str = Field(description="a registered scoring function, e.g. mutual_information")
+    aggregate: str = Field("max", description="over map positions: max or average")
+
+    @property
+    def column(self) -> str:
+        """The score table's column of this choice."""
+        return f"{self.scorer}_{self.aggregate}"
+
+
+class ScoringConfig(Room):
+    scorers: tuple[ScorerChoice, ...] = Field(
+        (ScorerChoice(scorer="mutual_information", aggregate="max"),),
+        min_length=1,
+        description="computed in one pass; the first one ranks the images",
+    )
+    over: Literal["unlabelled", "all"] = Field(
+        "unlabelled",
+        description="all = the paper's [X_u, X_l]: labelled images may be picked again, at no cost",
+    )
+    batch_size: int = Field(16, ge=1, description="images a forward pass")
+    shard_size: int = Field(1000, ge=1, description="images a part: the unit of commit")
+    min_probability: float = Field(0.05, gt=0, lt=1, description="weaker detections are not stored")
+    max_boxes: int = Field(100, ge=1, description="detections stored an image, strongest first")
+
+
+class SelectionConfig(Room):
+    sampler: str = Field("top-n", description="a registered sampler")
+    n: int = Field(100, ge=1, description="images picked a round")
+    metric: Literal["euclidean", "cosine"] = Field("euclidean", description="distance between embeddings")
+
+
+class ReferenceConfig(Room):
+    random: bool = Field(False, description="also train on random picks of the same size each round")
+    full: bool = Field(False, description="also train once on the labels of the whole pool")
+    members: int = Field(1, ge=1, description="detectors trained for each reference point")
+
+
+class ReportConfig(Room):
+    images_per_round: int = Field(12, ge=0, description="picked images shown for each round")
+
+
+class RunConfig(Room):
+    name: str = Field(
+        "run", pattern=r"^[\w.-]+$", description="the run's name; its folder is runs/NAME by default"
+    )
+    seed: int = Field(0, ge=0, description="everything random in the run follows from it")
+    rounds: int = Field(3, ge=1, description="rounds of scoring, selection, labelling and training")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
+    pool: PoolConfig
+    evaluation: EvaluationConfig = EvaluationConfig()
+    labelling: LabellingConfig = LabellingConfig()
+    detector: DetectorConfig = DetectorConfig()
+    training: TrainingConfig = TrainingConfig()
+    scoring: ScoringConfig = ScoringConfig()
+    selection: SelectionConfig = SelectionConfig()
+    references: ReferenceConfig = ReferenceConfig()
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _scorers_differ(self) -> RunConfig:
+        columns = [choice.column for choice in self.scoring.scorers]
+        if len(set(columns)) != len(columns):
+            raise ValueError(f"scoring.scorers names the same scorer and aggregate twice: {columns}")
+        return self
+
+
+PATH_KEYS = (
+    ("pool", "source"), ("pool", "images"), ("evaluation", "annotations"), ("evaluation", "images"),
+    ("labelling", "annotations"), ("labelling", "initial_labels"),
+)  # fmt: skip
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read a run's YAML, apply `a.b=c` overrides (values are YAML too) and check it.
+
+    Raises:
+        ConfigError: no such file, broken YAML, a key that does not exist (names the nearest), a value out of range.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path}: the config cannot be read", got=str(error), expected="a YAML file", fix="check the path"
+        ) from error
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML", got=str(error), fix="mend the line it names") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: not a config", got=type(values).__name__, expected="keys such as pool: and rounds:"
+        )
+    return build_config(values, overrides, base=path.parent, where=str(path))
+
+
+def build_config(
+    values: dict[str, Any], overrides: Sequence[str] = (), *, base: Path = Path(), where: str = "config"
+) -> RunConfig:
+    """Check plain values and `a.b=c` overrides as a `RunConfig`; relative paths start at `base`.
+
+    Raises:
+        ConfigError: names the key, what was found and what was expected.
+    """
+    values = copy.deepcopy(values)
+    for override in overrides:
+        _apply(values, override)
+    for room, key in PATH_KEYS:
+        if isinstance(values.get(room), dict) and isinstance(values[room].get(key), str):
+            values = {**values, room: {**values[room], key: str((base / values[room][key]).resolve())}}
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(error, where) from error
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    dotted, equals, text = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(
+            f"--set {override}: not an override",
+            got=override,
+            expected="key.key=value, e.g. training.members=3",
+        )
+    for depth, key in enumerate(keys[:-1]):
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(
+                f"--set {override}: {'.'.join(keys[: depth + 1])} holds a value, not keys", got=values
+            )
+    try:
+        values[keys[-1]] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override}: the value is not valid YAML", got=text) from error
+
+
+def _config_error(error: ValidationError, where: str) -> ConfigError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "config"
+    more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _keys_of(first["loc"][:-1])
+        guess = nearest(str(first["loc"][-1]), known)
+        return ConfigError(
+            f"{where}: no such key {key!r}{more}", got=first["loc"][-1], expected=", ".join(known),
+            fix=guess or "remove it, or see docs/config.md",
+        )  # fmt: skip
+    got = None if first["type"] == "missing" else repr(first.get("input"))
+    return ConfigError(f"{where}: {key}{more}", got=got, expected=first["msg"], fix="see docs/config.md")
+
+
+def _keys_of(location: tuple[int | str, ...]) -> list[str]:
+    model: Any = RunConfig
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part) if isinstance(part, str) else None
+        model = field.annotation if field is not None else ScorerChoice if isinstance(part, int) else model
+    return sorted(getattr(model, "model_fields", {}))

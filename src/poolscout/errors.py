@@ -1,0 +1,106 @@
+"""Everything poolscout raises on purpose.
+
+    PoolscoutError                exit code 1   base: message says got, expected, fix
+    ├── ConfigError               exit code 2   a config file or command-line value is wrong
+    ├── DataError                 exit code 4   an input file (images, annotations, labels) is wrong
+    │   └── AnnotationError                     … its boxes, classes or image references are
+    ├── TableError                exit code 5   an artefact on disk is not what its declaration says
+    │   └── CorruptPartError                    … its bytes are not those that were written
+    ├── RunError                  exit code 6   a run folder cannot be used this way
+    │   ├── OtherRunError                       … it holds another run
+    │   └── RunLockedError                      … another process is writing to it
+    ├── NonFiniteError            exit code 7   NaN or infinity where a number must be; names the images
+    ├── CapabilityError           exit code 8   a scorer needs what the detector cannot give
+    └── StorageError              exit code 9   the disk is full, or refuses
+
+Exit code 3 is no error: a run that waits for labels (`poolscout run` with `labelling.mode: files`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import ClassVar
+
+
+class PoolscoutError(Exception):
+    """Base of every deliberate error.
+
+    Args:
+        problem: what is wrong and where (names the file, column or key).
+        got: what was found.
+        expected: what would have been right.
+        fix: what the reader can do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self, problem: str, *, got: object = None, expected: object = None, fix: str | None = None
+    ) -> None:
+        self.problem, self.got, self.expected, self.fix = problem, got, expected, fix
+        lines = [problem]
+        if got is not None:
+            lines.append(f"  got:      {got}")
+        if expected is not None:
+            lines.append(f"  expected: {expected}")
+        if fix is not None:
+            lines.append(f"  fix:      {fix}")
+        super().__init__("\n".join(lines))
+
+
+class ConfigError(PoolscoutError):
+    exit_code = 2
+
+
+class DataError(PoolscoutError):
+    exit_code = 4
+
+
+class AnnotationError(DataError):
+    pass
+
+
+class TableError(PoolscoutError):
+    exit_code = 5
+
+
+class CorruptPartError(TableError):
+    pass
+
+
+class RunError(PoolscoutError):
+    exit_code = 6
+
+
+class OtherRunError(RunError):
+    pass
+
+
+class RunLockedError(RunError):
+    pass
+
+
+class NonFiniteError(PoolscoutError):
+    exit_code = 7
+
+
+class CapabilityError(PoolscoutError):
+    exit_code = 8
+
+
+class StorageError(PoolscoutError):
+    exit_code = 9
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`", did you mean 'x'?"`, or an empty string when nothing known is close to `word`."""
+    match = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {match[0]!r}?" if match else ""
+
+
+def some(items: Iterable[object], most: int = 5) -> str:
+    """The first few of `items` for an error message, with the count of those left out."""
+    shown = [str(item) for item in items]
+    tail = f" … and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + tail

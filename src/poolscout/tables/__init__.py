@@ -1,0 +1,1 @@
+"""Every artefact on disk: declared columns, atomic files, manifests."""

@@ -1,0 +1,139 @@
+"""A stage's manifest: the hashes of its config, inputs and outputs. Same hashes: the stage is not done again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from poolscout.errors import CorruptPartError, TableError
+from poolscout.tables.atomic import write_json
+
+MANIFEST_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a stage is about to do: its name, its own config and the hashes of what it reads.
+
+    Attributes:
+        stage: e.g. "train"; the manifest is `STAGE.manifest.json` in the stage's folder.
+        config: JSON-able values the outputs depend on.
+        inputs: name → hash of every input.
+    """
+
+    stage: str
+    config: dict[str, Any]
+    inputs: dict[str, str]
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint({"stage": self.stage, "config": self.config, "inputs": self.inputs})
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a JSON-able value, independent of key order."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of all files in a folder (hidden ones left out)."""
+    path = Path(path)
+    if path.is_dir():
+        return fingerprint({str(f.relative_to(path)): file_hash(f) for f in _files(path)})
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def manifest_path(folder: Path, stage: str) -> Path:
+    return Path(folder) / f"{stage}.manifest.json"
+
+
+def write_manifest(folder: Path, work: Work, outputs: Sequence[Path] | None) -> None:
+    """Declare `work` begun (`outputs` None) or finished: every output file's hash is then stored."""
+    write_json(
+        manifest_path(folder, work.stage),
+        {
+            "manifest_version": MANIFEST_VERSION,
+            "stage": work.stage,
+            "config": _plain(work.config),
+            "inputs": work.inputs,
+            "fingerprint": work.fingerprint,
+            "finished": outputs is not None,
+            "outputs": {
+                str(f.relative_to(folder)): file_hash(f) for path in outputs or () for f in _files(path)
+            },
+        },
+    )
+
+
+def read_manifest(folder: Path, stage: str) -> dict[str, Any] | None:
+    """The stage's manifest (its `finished` says how far), or None when the stage was never begun.
+
+    Raises:
+        TableError: the manifest is of an unknown version or not readable.
+    """
+    path = manifest_path(folder, stage)
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        version = manifest["manifest_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptPartError(
+            f"{path}: not a manifest", got=str(error), fix="delete it: the stage is then done again"
+        ) from error
+    if version != MANIFEST_VERSION:
+        raise TableError(
+            f"{path}: unknown manifest version",
+            got=version,
+            expected=MANIFEST_VERSION,
+            fix="use the poolscout release that wrote it",
+        )
+    return manifest
+
+
+def damaged_outputs(folder: Path, manifest: dict[str, Any]) -> list[str]:
+    """Output files of a finished stage that are gone or whose bytes have changed."""
+    return [
+        name
+        for name, digest in manifest["outputs"].items()
+        if not (Path(folder) / name).exists() or file_hash(Path(folder) / name) != digest
+    ]
+
+
+def what_changed(manifest: dict[str, Any], work: Work) -> list[str]:
+    """The config keys and inputs in which a finished stage differs from `work`, as `key: old → new`."""
+    now = {"config": _plain(work.config), "inputs": work.inputs}
+    changes = []
+    for part in ("config", "inputs"):
+        old, new = _flat(manifest[part]), _flat(now[part])
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                told = f": {old.get(key)} → {new.get(key)}" if part == "config" else " (its contents changed)"
+                changes.append(f"{key}{told}")
+    return changes
+
+
+def _plain(config: dict[str, Any]) -> Any:
+    return json.loads(json.dumps(config, default=str))
+
+
+def _files(path: Path) -> list[Path]:
+    """The file itself, or every file of a folder in name order; hidden ones are temporary and left out."""
+    if not path.is_dir():
+        return [path]
+    return sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,94 @@
+"""Declared tables in Parquet: single files and folders of parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from poolscout.errors import CorruptPartError, TableError
+from poolscout.tables.atomic import atomic_path
+from poolscout.tables.schema import TableSpec, check_stamp
+
+
+def write_table(path: Path, spec: TableSpec, table: pa.Table | dict[str, Sequence[Any]]) -> None:
+    """Check `table` against its declaration and write it, whole or not at all.
+
+    Raises:
+        TableError, NonFiniteError: the table is not what `spec` declares.
+        StorageError: the disk is full or refuses.
+    """
+    checked = spec.check(_as_arrow(table, spec), str(path))
+    with atomic_path(path) as temporary:
+        pq.write_table(checked, temporary, compression="zstd")
+
+
+def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read one file, or all parts of a folder in name order, checked against `spec`.
+
+    Raises:
+        TableError: missing, another table, an unknown schema version, or columns that differ.
+        CorruptPartError: the bytes cannot be read as Parquet.
+    """
+    tables = list(iter_parts(path, spec, columns))
+    if not tables:
+        raise TableError(
+            f"{path}: no parts of table '{spec.name}'",
+            got="an empty folder",
+            expected="part-*.parquet",
+            fix="run the stage that writes it",
+        )
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def iter_parts(path: Path, spec: TableSpec, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """The parts of a table one after the other, so that a large one is never held whole."""
+    path = Path(path)
+    for part in sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]:
+        yield _read_part(part, spec, columns)
+
+
+def part_path(folder: Path, index: int) -> Path:
+    """Where part `index` of a sharded table lives."""
+    return Path(folder) / f"part-{index:05d}.parquet"
+
+
+def _read_part(path: Path, spec: TableSpec, columns: Sequence[str] | None) -> pa.Table:
+    try:
+        with pq.ParquetFile(path) as file:
+            check_stamp(spec, file.schema_arrow.metadata, str(path))
+            table = file.read(columns=list(columns) if columns is not None else None)
+    except FileNotFoundError as error:
+        raise TableError(
+            f"{path}: table '{spec.name}' is not there",
+            got="no such file",
+            fix="run the stage that writes it",
+        ) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CorruptPartError(
+            f"{path}: cannot be read as Parquet",
+            got=str(error).splitlines()[0],
+            expected=f"a part of table '{spec.name}'",
+            fix="delete this file and start the same command again: only this part is made anew",
+        ) from error
+    return spec.check(table, str(path)) if columns is None else table
+
+
+def _as_arrow(table: pa.Table | dict[str, Sequence[Any]], spec: TableSpec) -> pa.Table:
+    if isinstance(table, pa.Table):
+        return table
+    columns = {name: spec.column_for(name) for name in table}
+    try:
+        return pa.table(
+            {
+                name: values
+                if isinstance(values, pa.Array | pa.ChunkedArray)
+                else pa.array(values, type=column.type if column else None)
+                for (name, values), column in zip(table.items(), columns.values(), strict=True)
+            }
+        )
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise TableError(f"table '{spec.name}': a column cannot be converted", got=str(error)) from error
