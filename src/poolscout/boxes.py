@@ -21,7 +21,7 @@ def xyxy_to_xywh(boxes_xyxy: Boxes) -> Boxes:
     return torch.stack([x1, y1, x2 - x1, y2 - y1], dim=-1)
 
 
-def clip_boxes(boxes_xyxy_px: Boxes, width_px: float, height_px: float) -> Boxes:
+def clip_boxes(boxes_xyxy_px: Boxes, width_px: int | float, height_px: int | float) -> Boxes:
     """Boxes cut at the image's border; one wholly outside ends with zero area."""
     x1, y1, x2, y2 = boxes_xyxy_px.unbind(-1)
     return torch.stack(
@@ -31,9 +31,7 @@ def clip_boxes(boxes_xyxy_px: Boxes, width_px: float, height_px: float) -> Boxes
 
 def box_area(boxes_xyxy: Boxes) -> Float[Tensor, " n"]:
     """Area in the square of the boxes' unit; 0 for an inverted box."""
-    return (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]).clamp_min(0) * (
-        boxes_xyxy[:, 3] - boxes_xyxy[:, 1]
-    ).clamp_min(0)
+    return (boxes_xyxy[:, 2] - boxes_xyxy[:, 0]).clamp_min(0) * (boxes_xyxy[:, 3] - boxes_xyxy[:, 1]).clamp_min(0)
 
 
 def box_iou(a_xyxy: Float[Tensor, "n 4"], b_xyxy: Float[Tensor, "k 4"]) -> Float[Tensor, "n k"]:

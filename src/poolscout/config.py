@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from poolscout.errors import ConfigError, nearest
 
@@ -23,15 +23,11 @@ class Room(BaseModel):
 class PoolConfig(Room):
     source: Path = Field(description="COCO json, Parquet manifest, or folder of images")
     format: Literal["auto", "coco", "folder", "parquet"] = Field("auto", description="how to read `source`")
-    images: Path | None = Field(
-        None, description="folder the file names are relative to; default: found beside"
-    )
-    sequence: str | None = Field(
-        None, description="metadata column that means the recording a frame belongs to"
-    )
+    images: Path | None = Field(None, description="folder the file names are relative to; default: found beside")
+    sequence: str | None = Field(None, description="metadata column that means the recording a frame belongs to")
     frame: str | None = Field(None, description="metadata column with the position inside the sequence")
     max_pixels: int = Field(
-        100_000_000, gt=0, description="larger images are quarantined as oversized, in pixels"
+        89_000_000, gt=0, le=178_000_000, description="larger images are quarantined as oversized, in pixels"
     )
 
 
@@ -45,26 +41,21 @@ class EvaluationConfig(Room):
 
 
 class LabellingConfig(Room):
-    mode: Literal["oracle", "files"] = Field(
-        "oracle", description="oracle: known labels play the human; files: wait"
-    )
-    annotations: Path | None = Field(
-        None, description="what the oracle knows (COCO json); default: the pool's source"
-    )
-    classes: tuple[str, ...] | None = Field(
-        None, description="classes to learn; default: all that the oracle knows"
-    )
+    mode: Literal["oracle", "files"] = Field("oracle", description="oracle: known labels play the human; files: wait")
+    annotations: Path | None = Field(None, description="what the oracle knows (COCO json); default: the pool's source")
+    classes: tuple[str, ...] | None = Field(None, description="classes to learn; default: all that the oracle knows")
     initial: int = Field(100, ge=0, description="images labelled before the first round")
-    initial_sampler: str = Field(
-        "random", description="sampler that picks them: random or random-per-sequence"
-    )
+    initial_sampler: str = Field("random", description="sampler that picks them: random or random-per-sequence")
     initial_labels: Path | None = Field(None, description="COCO json with labels that exist already")
-    bad_boxes: Literal["error", "drop"] = Field(
-        "error", description="drop = go on without unusable boxes, listed"
-    )
-    enough: float = Field(
-        1.0, gt=0, le=1, description="files: share of the asked images that must be back to go on"
-    )
+    bad_boxes: Literal["error", "drop"] = Field("error", description="drop = go on without unusable boxes, listed")
+    enough: float = Field(1.0, gt=0, le=1, description="files: share of the asked images that must be back to go on")
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_differ(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if classes is not None and (not classes or "" in classes or len(set(classes)) != len(classes)):
+            raise ValueError(f"one or more class names, each once; not {list(classes)}")
+        return classes
 
 
 class DetectorConfig(Room):
@@ -76,43 +67,32 @@ class DetectorConfig(Room):
         (32, 64, 128, 160),
         description="channels at strides 4, 8, 16 and 32; the last is the embedding's length",
     )
-    blocks: tuple[int, int, int, int] = Field(
-        (1, 1, 1, 1), description="residual blocks at each of these strides"
-    )
-    neck: int = Field(48, ge=1, description="channels of the decoder")
-    head: int = Field(48, ge=1, description="channels of the layer before the maps")
+    blocks: tuple[int, int, int, int] = Field((1, 1, 1, 1), description="residual blocks at each of these strides")
+    neck: int = Field(64, ge=1, description="channels of the decoder")
     dropout: float = Field(0.05, ge=0, lt=1, description="share of decoder inputs dropped in training")
-    nms_iou: float = Field(
-        0.6, gt=0, le=1, description="of two boxes of a class that overlap more, the weaker goes"
-    )
-    bf16: Literal["auto", "on", "off"] = Field(
-        "auto", description="bfloat16 arithmetic; auto: where it is native"
-    )
+    nms_iou: float = Field(0.6, gt=0, le=1, description="of two boxes of a class that overlap more, the weaker goes")
+    bf16: Literal["auto", "on", "off"] = Field("auto", description="bfloat16 arithmetic; auto: where it is native")
     compile: bool = Field(False, description="torch.compile the forward pass: a minute first, then faster")
 
 
 class TrainingConfig(Room):
     members: int = Field(3, ge=1, description="detectors in the ensemble")
     epochs: float = Field(30, gt=0, description="crops drawn an image, within the bounds on steps")
-    min_steps: int = Field(300, ge=1, description="fewest optimiser steps, however few the images")
-    max_steps: int = Field(3000, ge=1, description="most optimiser steps, however many the images")
+    min_steps: int = Field(300, ge=10, description="fewest optimiser steps, however few the images")
+    max_steps: int = Field(3000, ge=10, description="most optimiser steps, however many the images")
     batch_size: int = Field(16, ge=1, description="crops an optimiser step")
     crop_height: int = Field(192, gt=0, multiple_of=32, description="training crop's height, px of the input")
     crop_width: int = Field(320, gt=0, multiple_of=32, description="training crop's width, px of the input")
     zoom: tuple[float, float] = Field((0.6, 1.7), description="least and greatest random zoom of a crop")
-    on_objects: float = Field(
-        0.5, ge=0, le=1, description="share of crops placed on an object, classes balanced"
-    )
-    balance: float = Field(
-        0.5, ge=0, le=1, description="0: objects drawn as they come; 1: every class equally often"
-    )
+    on_objects: float = Field(0.5, ge=0, le=1, description="share of crops placed on an object, classes balanced")
+    balance: float = Field(0.5, ge=0, le=1, description="0: objects drawn as they come; 1: every class equally often")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
     colour: float = Field(0.3, ge=0, lt=1, description="strength of brightness, contrast and tint changes")
     learning_rate: float = Field(0.004, gt=0, description="peak of the one-cycle schedule")
     weight_decay: float = Field(0.05, ge=0, description="AdamW's decay")
     box_weight: float = Field(2.0, gt=0, description="weight of the box loss beside the map loss")
-    ema: float = Field(
-        0.998, ge=0, lt=1, description="decay a step of the weights' moving average, which is kept"
+    average_last: float = Field(
+        0.03, ge=0, lt=1, description="time constant of the weights' moving average, share of the steps"
     )
     hold_back: float = Field(0.1, ge=0, lt=1, description="share of labelled images kept for calibration")
 
@@ -160,9 +140,7 @@ class ReportConfig(Room):
 
 
 class RunConfig(Room):
-    name: str = Field(
-        "run", pattern=r"^[\w.-]+$", description="the run's name; its folder is runs/NAME by default"
-    )
+    name: str = Field("run", pattern=r"^[\w.-]+$", description="the run's name; its folder is runs/NAME by default")
     seed: int = Field(0, ge=0, description="everything random in the run follows from it")
     rounds: int = Field(3, ge=1, description="rounds of scoring, selection, labelling and training")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
@@ -208,9 +186,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML", got=str(error), fix="mend the line it names") from error
     if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path}: not a config", got=type(values).__name__, expected="keys such as pool: and rounds:"
-        )
+        raise ConfigError(f"{path}: not a config", got=type(values).__name__, expected="keys such as pool: and rounds:")
     return build_config(values, overrides, base=path.parent, where=str(path))
 
 
@@ -246,9 +222,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
     for depth, key in enumerate(keys[:-1]):
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise ConfigError(
-                f"--set {override}: {'.'.join(keys[: depth + 1])} holds a value, not keys", got=values
-            )
+            raise ConfigError(f"--set {override}: {'.'.join(keys[: depth + 1])} holds a value, not keys", got=values)
     try:
         values[keys[-1]] = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -256,7 +230,8 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 
 def _config_error(error: ValidationError, where: str) -> ConfigError:
-    first = error.errors()[0]
+    # A misspelt key is told before what is missing because of it.
+    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "config"
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":

@@ -35,9 +35,7 @@ class PoolscoutError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(
-        self, problem: str, *, got: object = None, expected: object = None, fix: str | None = None
-    ) -> None:
+    def __init__(self, problem: str, *, got: object = None, expected: object = None, fix: str | None = None) -> None:
         self.problem, self.got, self.expected, self.fix = problem, got, expected, fix
         lines = [problem]
         if got is not None:

@@ -1,0 +1,156 @@
+"""Rooms put together: what the loop and the single commands both need."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from poolscout import __version__
+from poolscout.config import DetectorConfig
+from poolscout.detector.io import load_member
+from poolscout.detector.member import Member
+from poolscout.engine.progress import Task
+from poolscout.errors import ConfigError, DataError
+from poolscout.labels import Labels
+from poolscout.pool import ImageReader, RejectedImage, fit_image
+from poolscout.tables.declared import QUARANTINE
+from poolscout.training import Progress as TrainingProgress
+from poolscout.training import TrainingSet, build_training_set
+
+PACKAGES = ("torch", "torchvision", "numpy", "pyarrow", "pillow", "faster-coco-eval")
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes a run; `absent` for a package that is not installed."""
+    found = {"poolscout": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "absent"
+    return found
+
+
+def resolve_device(name: str) -> str:
+    """`auto` to cuda when there is one, else cpu.
+
+    Raises:
+        ConfigError: a device this machine or this torch does not have.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"device {name!r} cannot be used",
+            got=str(error).splitlines()[0],
+            expected="auto, cpu, cuda or cuda:N",
+            fix="poolscout doctor lists what this machine has",
+        ) from error
+    return name
+
+
+def seed_for(seed: int, purpose: str) -> int:
+    """A seed for one purpose, from the run's seed; different purposes do not share random numbers."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big")
+
+
+def image_reader(images: pa.Table, max_pixels: int) -> ImageReader:
+    """A reader of the images of a pool table."""
+    uris = zip(images["image_id"].to_pylist(), images["uri"].to_pylist(), strict=True)
+    return ImageReader(dict(uris), max_pixels)
+
+
+def load_members(folder: Path, device: str | torch.device) -> list[Member]:
+    """The ensemble in a folder of member-*.safetensors, in member order.
+
+    Raises:
+        DataError: there is none.
+        TableError, CorruptPartError: a member cannot be read.
+    """
+    paths = sorted(Path(folder).glob("member-*.safetensors"), key=lambda path: (len(path.name), path.name))
+    if not paths:
+        raise DataError(
+            f"{folder}: no detectors",
+            got="no member-*.safetensors",
+            expected="the folder an ensemble was trained into",
+            fix="run `poolscout train`, or name a round's models folder",
+        )
+    return [load_member(path.with_suffix(""), device) for path in paths]
+
+
+def training_set_of(
+    labels: Labels,
+    classes: Sequence[str],
+    pool: pa.Table,
+    weights: Mapping[str, int],
+    reader: ImageReader,
+    detector: DetectorConfig,
+    cache: Path | None = None,
+) -> tuple[TrainingSet, pa.Table]:
+    """Labelled images ready to learn from, and the QUARANTINE rows of those that cannot be read.
+
+    Args:
+        labels: images and their boxes.
+        classes: the classes to learn; boxes of others are left out.
+        pool: gives each image its sequence.
+        weights: image_id → how often it is drawn, for images that count more than once.
+        reader: reads and decodes one image.
+        detector: gives the input size.
+        cache: where the pixels are memory-mapped when they would fill more than a quarter of the memory.
+
+    Raises:
+        DataError: no usable image; a class without a single box is not an error, but learnt as absent.
+    """
+    image_ids = labels.labelled["image_id"].to_pylist()
+    sequences = dict(zip(pool["image_id"].to_pylist(), pool["sequence"].to_pylist(), strict=True))
+    rejected: dict[str, RejectedImage] = {}
+
+    def read(image_id: str) -> np.ndarray | None:
+        try:
+            return reader.read(image_id)
+        except RejectedImage as error:
+            rejected[image_id] = error
+            return None
+
+    n_bytes = len(image_ids) * 3 * detector.height * detector.width
+    training_set = build_training_set(
+        image_ids,
+        [float(weights.get(image_id, 1)) for image_id in image_ids],
+        labels.by_image(classes),
+        [sequences.get(image_id) for image_id in image_ids],
+        read,
+        fit_image,
+        detector.height,
+        detector.width,
+        cache_path=cache if n_bytes > _memory_bytes() / 4 else None,
+    )
+    columns: dict[str, list[str]] = {column.name: [] for column in QUARANTINE.columns}
+    for image_id in sorted(rejected):
+        row = (image_id, reader.uris[image_id], "training", rejected[image_id].reason, rejected[image_id].detail)
+        for name, value in zip(columns, row, strict=True):
+            columns[name].append(value)
+    schema = pa.schema([(column.name, column.type) for column in QUARANTINE.columns])
+    return training_set, QUARANTINE.check(pa.table(columns, schema=schema), "training")
+
+
+def training_progress(task: Task, members: int) -> Callable[[int, TrainingProgress], None]:
+    """Turns a training's reports into the steps of one bar over all members."""
+
+    def update(member: int, state: TrainingProgress) -> None:
+        task.update(member * state.steps + state.step, f"member {member + 1} of {members}, loss {state.loss:.3f}")
+
+    return update
+
+
+def _memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

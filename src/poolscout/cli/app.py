@@ -1,0 +1,69 @@
+"""The `poolscout` command: collects the commands and turns errors into messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from poolscout import __version__
+from poolscout.cli import demo, doctor, evaluate, labels, report, run, sandbox, score, select, train
+from poolscout.cli.console import stderr
+from poolscout.errors import PoolscoutError
+
+app = typer.Typer(
+    name="poolscout",
+    help="Finds the images worth labelling: active learning for object detection.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    epilog="Exit codes: 0 done, 2 config or usage, 3 waiting for labels, 4 input data, 5 a table on disk, "
+    "6 the run folder, 7 non-finite numbers, 8 a missing capability, 9 storage, 130 interrupted.",
+)
+
+for command in (
+    demo.demo,
+    run.run,
+    sandbox.sandbox,
+    train.train,
+    score.score,
+    select.select,
+    evaluate.evaluate,
+):
+    app.command()(command)
+app.command()(report.report)
+app.command()(doctor.doctor)
+app.add_typer(labels.app, name="labels")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"poolscout {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options that come before the command."""
+
+
+def main() -> None:
+    """Run the command line; every deliberate error ends in its message and its exit code, never in a traceback."""
+    try:
+        app()
+    except PoolscoutError as error:
+        first, *rest = str(error).splitlines()
+        stderr.print(f"[bold red]error:[/] {escape(first)}", soft_wrap=True)
+        for line in rest:
+            stderr.print(escape(line), soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        stderr.print("stopped; the same command goes on from here")
+        sys.exit(130)

@@ -1,0 +1,37 @@
+"""`poolscout labels add`: bring labels back into a run that waits for them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poolscout.cli.console import JsonOption, show
+
+app = typer.Typer(help="Labels of a run.", no_args_is_help=True)
+
+
+@app.callback()
+def labels() -> None:
+    """Labels of a run."""
+
+
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="COCO json that came back from labelling.")],
+    run: Annotated[Path, typer.Option(help="The run's folder.")],
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Accept a delivery in which no image has a box.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Check what labelling brought back and merge it: part of it, several deliveries, corrected ones later.
+
+    Every image the file lists counts as labelled, also one without boxes.
+
+    Example: `poolscout labels add batch-1.json --run runs/first`
+    """
+    from poolscout.deliveries import add_labels
+
+    show(add_labels(run, file, allow_empty=allow_empty), as_json)

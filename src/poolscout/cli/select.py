@@ -1,0 +1,42 @@
+"""`poolscout select`: pick a batch from score tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from poolscout.cli.console import JsonOption, show
+
+
+def select(
+    scores: Annotated[Path, typer.Option(help="Score table: a file or a folder of parts.")],
+    n: Annotated[int, typer.Option("--n", help="Images to pick.")],
+    out: Annotated[Path, typer.Option(help="selection.parquet, or a .csv.")] = Path("selection.parquet"),
+    sampler: Annotated[str, typer.Option(help="top-n, random or random-per-sequence.")] = "top-n",
+    rank_by: Annotated[str | None, typer.Option(help="Score column; default: the table's first.")] = None,
+    pool: Annotated[Path | None, typer.Option(help="Pool table with sequences.")] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="Embedding table: a file or a folder.")] = None,
+    metric: Annotated[Literal["euclidean", "cosine"], typer.Option(help="Distance between embeddings.")] = "euclidean",
+    seed: Annotated[int, typer.Option(help="Seed of samplers that draw.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Pick a batch of images from tables that a scoring pass wrote.
+
+    Example: `poolscout select --scores runs/first/round-000/scores --n 100 --out picks.csv`
+    """
+    from poolscout.single import select_from_tables
+
+    picks = select_from_tables(
+        scores,
+        n,
+        out,
+        sampler=sampler,
+        rank_by=rank_by,
+        pool=pool,
+        embeddings=embeddings,
+        metric=metric,
+        seed=seed,
+    )
+    show({"picked": picks.num_rows, "sampler": sampler, "written": out}, as_json)

@@ -1,0 +1,29 @@
+"""`poolscout train`: an ensemble from annotated images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from poolscout.cli.console import ConsoleProgress, JsonOption, SetOption, show
+
+
+def train(
+    annotations: Annotated[Path, typer.Argument(help="COCO json of the labelled images.")],
+    out: Annotated[Path, typer.Option(help="Folder for the members' weights.")],
+    images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
+    overrides: SetOption = [],  # noqa: B006  (typer copies it)
+    as_json: JsonOption = False,
+) -> None:
+    """Train an ensemble of detectors from scratch; finished members are kept when it is started again.
+
+    Example: `poolscout train data/annotations.json --out models --set training.members=1 --set detector.height=288`
+    """
+    from poolscout.single import train_from_coco
+
+    show(
+        train_from_coco(annotations, out, images=images, overrides=overrides, progress=ConsoleProgress()),
+        as_json,
+    )

@@ -1,0 +1,181 @@
+"""The labelling stages: from the oracle, or from people through files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from poolscout.config import SelectionConfig, load_config
+from poolscout.engine.progress import SilentProgress
+from poolscout.errors import RunError
+from poolscout.labels import Labels, add_delivery, read_delivery, request_labels
+from poolscout.selection import select_images
+from poolscout.tables.atomic import write_json
+from poolscout.tables.declared import DETECTIONS, SELECTION
+from poolscout.tables.manifest import Work, file_hash
+from poolscout.tables.parquet import read_table, write_table
+from poolscout.tables.runfolder import RunFolder
+from poolscout.world import Arm, World, open_world
+
+
+def label_initial(world: World, arm: Arm) -> Path | None:
+    """Bring in the labels the first round starts from; returns the folder that waits for them, if any."""
+    labelling = world.config.labelling
+    if (file := labelling.initial_labels) is not None:
+        deliver(
+            world,
+            arm,
+            0,
+            file.name,
+            {"labels": file_hash(file)},
+            lambda: read_delivery(file, world.pool, world.classes, bad_boxes=labelling.bad_boxes),
+        )
+        return None
+    settings = {"n": labelling.initial, "sampler": labelling.initial_sampler, "seed": world.config.seed}
+    path = arm.initial / "selection.parquet"
+
+    def do() -> None:
+        chosen = SelectionConfig(sampler=labelling.initial_sampler, n=labelling.initial)
+        seed = world.seed("initial")
+        picks = select_images(world.pool, None, chosen, labelling.initial, seed, labelled=())
+        write_table(path, SELECTION, picks)
+
+    work = Work("select", settings, {"pool": file_hash(world.folder.pool)})
+    world.folder.stage(arm.initial, work, [path], do)
+    return _label_picks(world, arm, 0, arm.initial)
+
+
+def label(world: World, arm: Arm, number: int) -> Path | None:
+    """Have the picks of a round labelled; returns the folder that waits for labels, if any."""
+    return _label_picks(world, arm, number + 1, arm.round(number))
+
+
+def label_everything(world: World, arm: Arm) -> None:
+    """Reveal the labels of the whole pool."""
+    oracle = world.oracle
+    assert oracle is not None, "references are refused without an oracle"
+    inputs = {"pool": file_hash(world.folder.pool)}
+    deliver(world, arm, 0, "oracle", inputs, lambda: oracle.reveal(ids_of(world.pool)))
+
+
+def freeze_labels(world: World, arm: Arm, number: int) -> None:
+    """Fix which labels a round trains on and how often each image counts. Later corrections count from the next."""
+    folder = arm.round(number)
+    before = (arm.round(number - 1) if number else arm.initial) / "selection.parquet"
+
+    def do() -> None:
+        version = number + 1 if world.oracle is not None else arm.labels.version
+        labels = arm.labels.current(version)
+        weights: dict[str, int] = {}
+        for earlier in range(number):
+            picks = picks_of(arm.round(earlier))
+            for image_id in ids_of(picks.filter(picks["labelled_already"])):
+                weights[image_id] = weights.get(image_id, 1) + 1
+        n_repeats = sum(weights.values()) - len(weights)
+        per_class = {name: pc.sum(pc.equal(labels.boxes["class"], name)).as_py() or 0 for name in world.classes}
+        write_json(
+            folder / "labels.json",
+            {
+                "version": version,
+                "weights": weights,
+                "n_images": labels.labelled.num_rows + n_repeats,
+                "n_unique": labels.labelled.num_rows,
+                "n_boxes": labels.boxes.num_rows,
+                "boxes_per_class": per_class,
+                "content": arm.labels.digest(version),
+            },
+        )
+
+    inputs = {"picks": file_hash(before)} if before.exists() else {}
+    world.folder.stage(folder, Work("labels", {}, inputs), [folder / "labels.json"], do)
+
+
+def add_labels(path: Path, file: Path, *, allow_empty: bool = False) -> dict[str, Any]:
+    """Check what labelling brought back and add it to the run in `path`.
+
+    Raises:
+        RunError: no run in `path`, or its labels come from an oracle.
+        DataError, AnnotationError: the file is not right; nothing is stored then.
+    """
+    folder = RunFolder(path)
+    if not folder.config.exists():
+        raise RunError(f"{path}: no run here", expected="a folder with run.yaml", fix="check --run")
+    with folder.lock():
+        world = open_world(folder, load_config(folder.config), SilentProgress())
+        if world.oracle is not None:
+            raise RunError(
+                f"{path}: the labels of this run come from an oracle",
+                got="labelling.mode: oracle",
+                expected="labelling.mode: files",
+                fix="labels are added to runs that people label",
+            )
+        arm = Arm(path, "", world.config.selection, world.config.training.members)
+        receipt = add_delivery(
+            arm.labels,
+            file,
+            world.pool,
+            world.classes,
+            asked=asked_for(arm, len(folder.rounds())),
+            bad_boxes=world.config.labelling.bad_boxes,
+            allow_empty=allow_empty,
+        )
+    return {
+        "labelled": f"{receipt.n_images} images, {receipt.n_boxes} boxes",
+        "replaced": f"{receipt.n_replaced} images that had labels before",
+        "still missing": f"{len(receipt.missing)} images",
+        "not asked for": f"{len(receipt.unasked)} images",
+        **({"notes": "; ".join(receipt.notes)} if receipt.notes else {}),
+    }
+
+
+def deliver(
+    world: World, arm: Arm, delivery: int, source: str, inputs: dict[str, str], labels: Callable[[], Labels]
+) -> None:
+    """Put labels into the arm's store as delivery number `delivery`, once."""
+    store = arm.labels
+    work = Work(f"delivery-{delivery:05d}", {"classes": list(world.classes)}, inputs)
+    world.folder.stage(
+        store.folder, work, store.paths(delivery), lambda: store.add(labels(), source, delivery=delivery)
+    )
+
+
+def asked_for(arm: Arm, rounds: int) -> set[str]:
+    """Image ids that the initial selection and the first `rounds` rounds picked."""
+    return {i for folder in (arm.initial, *map(arm.round, range(rounds))) for i in ids_of(picks_of(folder))}
+
+
+def picks_of(folder: Path) -> pa.Table:
+    """The selection in a folder; no rows when there is none yet."""
+    path = folder / "selection.parquet"
+    return read_table(path, SELECTION) if path.exists() else SELECTION.empty()
+
+
+def ids_of(table: pa.Table) -> list[str]:
+    return table["image_id"].to_pylist()
+
+
+def _label_picks(world: World, arm: Arm, delivery: int, folder: Path) -> Path | None:
+    picks, oracle = picks_of(folder), world.oracle
+    new = ids_of(picks.filter(pc.invert(picks["labelled_already"])))
+    if oracle is not None:
+        inputs = {"picks": file_hash(folder / "selection.parquet")}
+        deliver(world, arm, delivery, "oracle", inputs, lambda: oracle.reveal(new))
+        return None
+    back = set(ids_of(arm.labels.current().labelled)) & set(new)
+    if len(back) >= world.config.labelling.enough * len(new):
+        return None
+    boxes = folder / "detections"
+    request_labels(
+        folder / "to_label",
+        world.pool,
+        new,
+        read_table(boxes, DETECTIONS) if boxes.exists() else None,
+        world.classes,
+        run=world.folder.path,
+    )
+    world.progress.say(f"{len(back)} of {len(new)} picked images have labels")
+    return folder / "to_label"

@@ -1,0 +1,176 @@
+"""One stage alone, outside a run: what the `train`, `score`, `select` and `evaluate` commands call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.csv
+
+from poolscout.assemble import (
+    image_reader,
+    load_members,
+    resolve_device,
+    seed_for,
+    training_progress,
+    training_set_of,
+)
+from poolscout.config import RunConfig, SelectionConfig, build_config
+from poolscout.engine.progress import Progress
+from poolscout.errors import ConfigError, DataError, some
+from poolscout.evaluation import detect, evaluate, wmap
+from poolscout.formats.coco import read_coco
+from poolscout.labels import Oracle
+from poolscout.pool import PoolListing, list_pool
+from poolscout.scoring import score_pool
+from poolscout.selection import candidate_rows, select_images
+from poolscout.tables.atomic import atomic_path
+from poolscout.tables.declared import EMBEDDINGS, POOL, QUARANTINE, SCORES, SELECTION
+from poolscout.tables.parquet import read_table, write_table
+from poolscout.training import train_ensemble
+from poolscout.training.member import n_steps
+
+
+def train_from_coco(
+    annotations: Path, out: Path, *, images: Path | None, overrides: Sequence[str], progress: Progress
+) -> dict[str, Any]:
+    """Train an ensemble on the labelled images of a COCO file into the folder `out`."""
+    config, listing = _listed(annotations, images, overrides)
+    oracle = Oracle(annotations, config.labelling.classes, bad_boxes=config.labelling.bad_boxes)
+    labels = oracle.reveal(listing.pool["image_id"].to_pylist())
+    reader = image_reader(listing.pool, config.pool.max_pixels)
+    training_set, rejected = training_set_of(labels, oracle.classes, listing.pool, {}, reader, config.detector)
+    write_table(out / "quarantine.parquet", QUARANTINE, pa.concat_tables([listing.quarantine, rejected]))
+    members = config.training.members
+    with progress.task("training", members * n_steps(len(training_set), config.training)) as task:
+        paths = train_ensemble(
+            training_set,
+            oracle.classes,
+            config.detector,
+            config.training,
+            out,
+            members=members,
+            seed=seed_for(config.seed, "train"),
+            device=resolve_device(config.device),
+            progress=training_progress(task, members),
+        )
+    return {"trained": len(paths), "images": len(training_set), "boxes": labels.boxes.num_rows, "models": out}
+
+
+def score_source(
+    source: Path, models: Path, out: Path, *, images: Path | None, overrides: Sequence[str], progress: Progress
+) -> dict[str, Any]:
+    """Score every image of a source with the ensemble in `models`; tables go to `out`."""
+    config, listing = _listed(source, images, overrides)
+    members = load_members(models, resolve_device(config.device))
+    with progress.task("scoring", listing.pool.num_rows) as task:
+        summary = score_pool(
+            listing.pool,
+            image_reader(listing.pool, config.pool.max_pixels),
+            members,
+            config.scoring,
+            out,
+            height=members[0].architecture.height,
+            width=members[0].architecture.width,
+            progress=lambda done, _: task.update(done),
+        )
+    write_table(out / "pool.parquet", POOL, listing.pool)
+    write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
+    rejected = summary.n_rejected + listing.quarantine.num_rows
+    return {"scored": summary.n_scored, "in quarantine": rejected, "written": out}
+
+
+def select_from_tables(
+    scores: Path,
+    n: int,
+    out: Path,
+    *,
+    sampler: str,
+    rank_by: str | None,
+    pool: Path | None,
+    embeddings: Path | None,
+    metric: Literal["euclidean", "cosine"],
+    seed: int,
+) -> pa.Table:
+    """Pick `n` images from score tables and write the selection as Parquet or CSV."""
+    if n < 1:
+        raise ConfigError("--n: nothing to pick", got=n, expected="at least 1")
+    table = read_table(scores, SCORES)
+    columns = [c for c in table.column_names if c != "image_id" and not c.endswith("_per_class")]
+    if rank_by is not None and rank_by not in columns:
+        raise ConfigError(f"{scores}: no score column {rank_by!r}", got=rank_by, expected=some(columns))
+    if pool is not None:
+        table = candidate_rows(read_table(pool, POOL), table)
+    picks = select_images(
+        table,
+        read_table(embeddings, EMBEDDINGS) if embeddings is not None else None,
+        SelectionConfig(sampler=sampler, n=n, metric=metric),
+        n,
+        seed,
+        labelled=set(),
+        rank_by=rank_by or columns[0],
+    )
+    if out.suffix == ".csv":
+        with atomic_path(out) as temporary:
+            pyarrow.csv.write_csv(picks, temporary)
+    else:
+        write_table(out, SELECTION, picks)
+    return picks
+
+
+def evaluate_on_coco(
+    annotations: Path,
+    *,
+    models: Path | None,
+    detections: Path | None,
+    images: Path | None,
+    overrides: Sequence[str],
+    progress: Progress,
+) -> dict[str, Any]:
+    """AP, AP50 and wMAP of an ensemble's members, or of a COCO results file."""
+    if (models is None) == (detections is None):
+        raise ConfigError(
+            "what is to be evaluated?",
+            got="both --models and --detections" if models else "neither --models nor --detections",
+            expected="one of them",
+        )
+    if detections is not None:
+        result = wmap(annotations, detections)
+        return {"wMAP": result.value, "wMAP_by_count": result.by_count, "definition": result.definition}
+    assert models is not None
+    config, listing = _listed(annotations, images, overrides)
+    members = load_members(models, resolve_device(config.device))
+    with progress.task("evaluating", listing.pool.num_rows) as task:
+        found, rejected = detect(
+            members,
+            listing.pool,
+            image_reader(listing.pool, config.pool.max_pixels),
+            height=members[0].architecture.height,
+            width=members[0].architecture.width,
+            progress=task.update,
+        )
+    bad = set(rejected["image_id"].to_pylist())
+    rows = listing.pool.to_pylist()
+    metrics = evaluate(
+        read_coco(annotations, bad_boxes=config.labelling.bad_boxes),
+        found,
+        {row["image_id"]: (row["width"], row["height"]) for row in rows if row["image_id"] not in bad},
+        members[0].classes,
+        len(members),
+        config.evaluation.size_buckets,
+    )
+    flat = {"AP50": metrics.mean.ap50, "AP": metrics.mean.ap, "wMAP": metrics.mean.wmap, "members": len(members)}
+    return flat | {f"AP50 {name}": figures["AP50"] for name, figures in metrics.mean.per_class.items()}
+
+
+def _listed(source: Path, images: Path | None, overrides: Sequence[str]) -> tuple[RunConfig, PoolListing]:
+    """The settings of a single stage and the images it is about."""
+    if not source.exists():
+        raise DataError(f"{source}: not there", got="no such file or folder", expected="a COCO json or images")
+    values: dict[str, Any] = {"pool": {"source": str(source.resolve())}}
+    if images is not None:
+        values["pool"]["images"] = str(images.resolve())
+    config = build_config(values, overrides)
+    return config, list_pool(config.pool)

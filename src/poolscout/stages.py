@@ -1,0 +1,190 @@
+"""The computing stages of a round. Each is a function of its config and input tables to its output tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from poolscout.assemble import load_members, training_progress, training_set_of
+from poolscout.config import SelectionConfig
+from poolscout.evaluation import detect
+from poolscout.evaluation import evaluate as measure
+from poolscout.labelling import asked_for, ids_of
+from poolscout.scoring import score_pool
+from poolscout.selection import candidate_rows, select_images
+from poolscout.tables.atomic import write_json
+from poolscout.tables.declared import DETECTIONS, EMBEDDINGS, QUARANTINE, SCORES, SELECTION
+from poolscout.tables.manifest import Work, file_hash
+from poolscout.tables.parquet import read_table, write_table
+from poolscout.tables.runfolder import read_json
+from poolscout.training import train_ensemble
+from poolscout.training.member import n_steps
+from poolscout.world import Arm, TestSet, World
+
+
+def main_arm(world: World) -> Arm:
+    """The run itself."""
+    return Arm(world.folder.path, "", world.config.selection, world.config.training.members)
+
+
+def random_arm(world: World) -> Arm:
+    """Random picks of the same number from the same initial labels, with the same seeds."""
+    selection = SelectionConfig(sampler="random", n=world.config.selection.n)
+    return Arm(world.folder.reference("random"), "random reference, ", selection, world.config.references.members)
+
+
+def full_arm(world: World) -> Arm:
+    """Every label of the pool at once."""
+    members = world.config.references.members
+    return Arm(world.folder.reference("full"), "full reference, ", world.config.selection, members)
+
+
+def train(world: World, arm: Arm, number: int) -> None:
+    """Train the ensemble from scratch on the labels of this round; each member is kept as soon as it is done."""
+    folder, config = arm.round(number), world.config
+    frozen = read_json(folder / "labels.json")
+    work = Work(
+        "train",
+        {
+            "detector": config.detector.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json", exclude={"members"}),
+            "members": arm.members,
+            "classes": list(world.classes),
+            "seed": config.seed,
+        },
+        {"labels": file_hash(folder / "labels.json")},
+    )
+
+    def do() -> None:
+        labels, weights, cache = arm.labels.current(frozen["version"]), frozen["weights"], folder / ".pixels"
+        data, rejected = training_set_of(
+            labels, world.classes, world.pool, weights, world.reader, config.detector, cache
+        )
+        write_table(folder / "training_quarantine.parquet", QUARANTINE, rejected)
+        steps = arm.members * n_steps(len(data), config.training)
+        with world.progress.task(f"{arm.title}round {number}: training on {len(data)} images", steps) as task:
+            train_ensemble(
+                data,
+                world.classes,
+                config.detector,
+                config.training,
+                folder / "models",
+                members=arm.members,
+                # The same for every round and arm: strategies are compared from the same initialisations.
+                seed=world.seed("train"),
+                device=world.device,
+                progress=training_progress(task, arm.members),
+            )
+        cache.unlink(missing_ok=True)
+
+    world.folder.stage(folder, work, [folder / "models", folder / "training_quarantine.parquet"], do)
+
+
+def evaluate(world: World, arm: Arm, number: int) -> None:
+    """What the labels cost, and what each member finds on the test set."""
+    folder, test = arm.round(number), world.test
+    inputs = {"models": file_hash(folder / "models"), "labels": file_hash(folder / "labels.json")}
+    outputs = [folder / "metrics.json"]
+    if test is not None:
+        inputs["test"] = test.digest
+        outputs += [folder / "test_detections.parquet", folder / "test_quarantine.parquet"]
+
+    def do() -> None:
+        frozen = read_json(folder / "labels.json")
+        cost = {
+            "images": {"labelled": frozen["n_images"], "unique": frozen["n_unique"]},
+            "boxes": frozen["n_boxes"],
+            "boxes_per_class": frozen["boxes_per_class"],
+        }
+        title = f"{arm.title}round {number}: evaluating"
+        write_json(folder / "metrics.json", cost | ({} if test is None else _measured(world, test, folder, title)))
+
+    world.folder.stage(folder, Work("evaluate", world.config.evaluation.model_dump(mode="json"), inputs), outputs, do)
+
+
+def _measured(world: World, test: TestSet, folder: Path, title: str) -> dict[str, Any]:
+    members, detector = load_members(folder / "models", world.device), world.config.detector
+    with world.progress.task(title, test.images.num_rows) as task:
+        detections, rejected = detect(
+            members, test.images, test.reader, height=detector.height, width=detector.width, progress=task.update
+        )
+    write_table(folder / "test_detections.parquet", DETECTIONS, detections)
+    write_table(folder / "test_quarantine.parquet", QUARANTINE, rejected)
+    bad = set(ids_of(rejected))
+    rows = test.images.select(["image_id", "width", "height"]).to_pylist()
+    sizes = {row["image_id"]: (row["width"], row["height"]) for row in rows if row["image_id"] not in bad}
+    # What is in quarantine was never shown to the detectors: its ground truth does not count either.
+    truth = test.truth.boxes.filter(pc.is_in(test.truth.boxes["image_id"], pa.array(list(sizes), pa.string())))
+    buckets = world.config.evaluation.size_buckets
+    return measure(truth, detections, sizes, world.classes, len(members), buckets).to_json()
+
+
+def score(world: World, arm: Arm, number: int) -> None:
+    """One streaming pass of the ensemble over the pool: scores, embeddings and detections of every image."""
+    folder, config = arm.round(number), world.config
+    inputs = {
+        "models": file_hash(folder / "models"),
+        "pool": file_hash(world.folder.pool),
+        "labels": file_hash(folder / "labels.json"),
+    }
+
+    def do() -> None:
+        labelled, outstanding = _taken(arm, number)
+        rows = _without(world.pool, outstanding | (labelled if config.scoring.over == "unlabelled" else set()))
+        with world.progress.task(f"{arm.title}round {number}: scoring", rows.num_rows) as task:
+            summary = score_pool(
+                rows,
+                world.reader,
+                load_members(folder / "models", world.device),
+                config.scoring,
+                folder,
+                height=config.detector.height,
+                width=config.detector.width,
+                progress=lambda done, _: task.update(done),
+            )
+        if summary.n_rejected:
+            world.progress.say(f"{summary.n_rejected} images in quarantine (see {folder / 'quarantine'})")
+
+    outputs = [folder / name for name in ("scores", "embeddings", "detections", "quarantine")]
+    world.folder.stage(folder, Work("score", config.scoring.model_dump(mode="json"), inputs), outputs, do)
+
+
+def select(world: World, arm: Arm, number: int) -> None:
+    """Pick this round's images; a reference arm, which has no scores, picks from what is left of the pool."""
+    folder = arm.round(number)
+    inputs, scored = {"labels": file_hash(folder / "labels.json")}, (folder / "score.manifest.json").exists()
+    if scored:
+        inputs |= {"scores": file_hash(folder / "scores"), "embeddings": file_hash(folder / "embeddings")}
+
+    def do() -> None:
+        labelled, outstanding = _taken(arm, number)
+        picks = select_images(
+            candidate_rows(world.pool, read_table(folder / "scores", SCORES))
+            if scored
+            else _without(world.pool, labelled | outstanding),
+            read_table(folder / "embeddings", EMBEDDINGS) if scored else None,
+            arm.selection,
+            arm.selection.n,
+            world.seed(f"select {number}"),
+            labelled=labelled,
+            rank_by=world.config.scoring.scorers[0].column if scored else None,
+            classes=world.classes,
+        )
+        write_table(folder / "selection.parquet", SELECTION, picks)
+
+    work = Work("select", {**arm.selection.model_dump(mode="json"), "seed": world.config.seed}, inputs)
+    world.folder.stage(folder, work, [folder / "selection.parquet"], do)
+
+
+def _taken(arm: Arm, number: int) -> tuple[set[str], set[str]]:
+    """Images with labels in a round, and images that were asked for and have not come back."""
+    version = read_json(arm.round(number) / "labels.json")["version"]
+    labelled = set(ids_of(arm.labels.current(version).labelled))
+    return labelled, asked_for(arm, number) - labelled
+
+
+def _without(rows: pa.Table, image_ids: set[str]) -> pa.Table:
+    return rows.filter(pc.invert(pc.is_in(rows["image_id"], pa.array(sorted(image_ids), pa.string()))))

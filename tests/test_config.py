@@ -1,0 +1,64 @@
+"""A config says what is wrong with it: the key, what was found, what was expected, the nearest known key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from poolscout.config import build_config, load_config
+from poolscout.errors import ConfigError
+
+GOOD = "pool: {source: frames.json}\n"
+
+
+def load(tmp_path: Path, text: str, *overrides: str):  # noqa: ANN201
+    (tmp_path / "run.yaml").write_text(text)
+    return load_config(tmp_path / "run.yaml", overrides)
+
+
+def test_paths_start_at_the_config_and_overrides_are_yaml(tmp_path: Path) -> None:
+    config = load(tmp_path, GOOD, "training.members=5", "labelling.classes=[car, bus]", "references.random=true")
+    assert config.pool.source == (tmp_path / "frames.json").resolve()
+    assert (config.training.members, config.labelling.classes, config.references.random) == (5, ("car", "bus"), True)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "parts"),
+    [
+        (GOOD + "rouds: 3", (), ["no such key 'rouds'", "did you mean 'rounds'?"]),
+        (GOOD, ("training.membrs=3",), ["no such key 'training.membrs'", "did you mean 'members'?"]),
+        (GOOD + "scoring: {scorers: [{scorrer: entropy}]}", (), ["did you mean 'scorer'?"]),
+        ("rounds: 3", (), ["pool", "Field required"]),
+        (GOOD + "rounds: 0", (), ["rounds", "got:      0", "greater than or equal to 1"]),
+        (GOOD + "labelling: {mode: magic}", (), ["labelling.mode", "'magic'", "'oracle' or 'files'"]),
+        (GOOD + "name: a/b", (), ["name", "'a/b'"]),
+        (GOOD + "scoring: {scorers: [{scorer: entropy}, {scorer: entropy}]}", (), ["same scorer and aggregate twice"]),
+        ("pool: [", (), ["not valid YAML", "line 1"]),
+        ("- 1", (), ["not a config", "list"]),
+        (GOOD, ("rounds",), ["--set rounds", "key.key=value"]),
+        (GOOD, ("rounds.deep=1", "rounds.deep.er=1"), ["rounds.deep holds a value, not keys"]),
+        (GOOD + "rounds: 2", ("rounds.deep=1",), ["rounds holds a value, not keys"]),
+        (GOOD, ("rounds=[",), ["--set rounds=[", "not valid YAML"]),
+    ],
+)
+def test_a_wrong_config_says_so(tmp_path: Path, text: str, overrides: tuple[str, ...], parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path, text, *overrides)
+    for part in parts:
+        assert part in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_missing_config_and_one_that_is_no_text(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load_config(tmp_path / "binary.yaml")
+
+
+def test_overrides_do_not_change_the_callers_values(tmp_path: Path) -> None:
+    values = {"pool": {"source": "a.json"}}
+    build_config(values, ["pool.images=b"], base=tmp_path)
+    assert values == {"pool": {"source": "a.json"}}
