@@ -1,0 +1,80 @@
+"""What each member finds on the test images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from poolscout.boxes import clip_boxes
+from poolscout.detector.decode import decode
+from poolscout.detector.member import Member
+from poolscout.detector.stream import ImageBatch, stream_images
+from poolscout.pool import ImageReader
+from poolscout.tables.declared import DETECTIONS, QUARANTINE
+from poolscout.tables.schema import TableSpec
+
+MIN_PROBABILITY = 0.001  # AP wants the whole precision-recall curve, so nearly everything counts
+MAX_BOXES = 100  # an image, as COCO does
+
+
+def detect(
+    members: Sequence[Member],
+    images: pa.Table,
+    reader: ImageReader,
+    *,
+    height: int,
+    width: int,
+    batch_size: int = 16,
+    progress: Callable[[int], object] = lambda done: None,
+) -> tuple[pa.Table, pa.Table]:
+    """Detections of every single member, in one streaming pass: each image is decoded once.
+
+    Args:
+        members: the ensemble; `member` in the result is the position in it.
+        images: a table with `image_id`, e.g. POOL.
+        reader: reads and decodes one image.
+        height, width: the detectors' input, px.
+        batch_size: images a forward pass.
+        progress: called with the number of images done.
+
+    Returns:
+        DETECTIONS table, boxes in px of the upright image; QUARANTINE table of the images that could not be read.
+    """
+    columns: dict[str, list[Any]] = {column.name: [] for column in DETECTIONS.columns}
+    rejected: list[dict[str, str]] = []
+    done = 0
+    ids = images.column("image_id").to_pylist()
+    for batch in stream_images(ids, reader, height=height, width=width, batch_size=batch_size, stage="evaluation"):
+        rejected += batch.rejected
+        if batch.image_ids:
+            for number, member in enumerate(members):
+                _append(columns, batch, number, member)
+        done += len(batch.image_ids) + len(batch.rejected)
+        progress(done)
+    detections = DETECTIONS.check(pa.table(columns, schema=_schema(DETECTIONS)), "detections")
+    return detections, QUARANTINE.check(pa.Table.from_pylist(rejected, schema=_schema(QUARANTINE)), "quarantine")
+
+
+def _append(columns: dict[str, list[Any]], batch: ImageBatch, number: int, member: Member) -> None:
+    output = member(batch.pixels)
+    valid = batch.valid(*output.probabilities.shape[-2:]).to(output.probabilities.device)
+    probabilities = output.probabilities * valid[:, None]  # nothing is found in the padding
+    found = decode(probabilities, output.boxes_xyxy_px, MIN_PROBABILITY, MAX_BOXES, member.architecture.nms_iou)
+    for image_id, scale, (image_height, image_width), one in zip(
+        batch.image_ids, batch.scales, batch.sizes, found, strict=True
+    ):
+        boxes = clip_boxes(one.boxes_xyxy_px / scale, image_width, image_height)
+        keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        n = int(keep.sum())
+        columns["image_id"] += [image_id] * n
+        columns["member"] += [number] * n
+        columns["class"] += [member.classes[c] for c in one.classes[keep].tolist()]
+        columns["probability"] += one.probabilities[keep].tolist()
+        for name, values in zip(("x1_px", "y1_px", "x2_px", "y2_px"), boxes[keep].T.tolist(), strict=True):
+            columns[name] += values
+
+
+def _schema(spec: TableSpec) -> pa.Schema:
+    return pa.schema([(column.name, column.type) for column in spec.columns])

@@ -1,0 +1,173 @@
+"""Tables and models of a run → one HTML file that opens offline."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import vl_convert
+import yaml
+from markupsafe import Markup
+
+from poolscout.report.charts import METRICS, histogram, learning_curve
+from poolscout.report.headline import headline
+from poolscout.report.heat import legend_css
+from poolscout.report.pictures import PAGE_PICTURE_BYTES, class_colours, gallery
+from poolscout.report.rundata import Point, RunData, read_run
+from poolscout.tables.atomic import write_text
+
+FILE_NAME = "report.html"
+MAX_QUARANTINE_ROWS = 50  # listed by name; all are counted
+
+
+def write_report(run_dir: Path) -> Path:
+    """Write `run_dir`/report.html from the run's tables and models; the same run gives the same bytes.
+
+    A run in any state is shown: what is missing or cannot be read is said on the page.
+
+    Returns:
+        The path of the page: self-contained, no network needed.
+
+    Raises:
+        RunError: `run_dir` is not a run's folder.
+        ConfigError: its run.yaml is not a config this release knows.
+        StorageError: the disk is full or refuses.
+    """
+    run = read_run(Path(run_dir))
+    path = run.path / FILE_NAME
+    write_text(path, render(run))
+    return path
+
+
+def render(run: RunData) -> str:
+    """The page's HTML."""
+    loader = jinja2.PackageLoader("poolscout.report")
+    templates = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    templates.filters |= {"figure": _figure, "score": _score, "count": _count}
+    curves = {f"curve-{cost}": learning_curve(run, cost) for cost in ("images", "boxes")}
+    charts = {name: spec for name, spec in curves.items() if spec is not None}
+    rounds = _rounds(run, charts)
+    kind, state = run.state()
+    return templates.get_template("report.html.j2").render(
+        run=run,
+        config=run.config,
+        kind=kind,
+        state=state,
+        sentences=headline(run),
+        metrics=METRICS,
+        costs=_costs(run),
+        classes=_class_table(run),
+        rounds=rounds,
+        calibrations=_calibrations(run),
+        quarantine=_quarantine(run),
+        charts=charts,
+        config_text=yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        legend=Markup(legend_css()),
+        style=Markup(loader.get_source(templates, "style.css")[0]),
+        script=Markup(loader.get_source(templates, "page.js")[0]),
+        vega=Markup(_vega_library()) if charts else "",
+    )
+
+
+@cache  # seconds of a JavaScript bundler, for always the same text
+def _vega_library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script, for an inline element."""
+    library: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub forgets the default
+    return library.replace("</script", "<\\/script")  # the same to JavaScript, but no end of the element to HTML
+
+
+def _rounds(run: RunData, charts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """What was picked in each round; its histogram goes into `charts`."""
+    picked = [r for r in run.rounds if r.selection is not None]
+    n_pictures = sum(min(r.selection.num_rows, run.config.report.images_per_round) for r in picked if r.selection)
+    colour_of = class_colours(run.classes)
+    shown = []
+    for r in picked:
+        spec = histogram(run, r, run.config.scoring.scorers[0].column)
+        if spec is not None:
+            charts[f"scores-{r.number}"] = spec
+        shown.append({
+            "number": r.number,
+            "gallery": gallery(run, r, colour_of, PAGE_PICTURE_BYTES // max(n_pictures, 1)),
+            "has_histogram": spec is not None,
+            "colours": colour_of,
+        })  # fmt: skip
+    return shown
+
+
+def _costs(run: RunData) -> list[dict[str, Any]]:
+    """Rows of the cost table: the run's rounds, then the references."""
+    rows = []
+    for arm in (run.points, run.random, [run.full] if run.full else []):
+        for before, point in zip([None, *arm], arm, strict=False):
+            if arm is run.random and point.arm == "run":
+                continue  # both arms start from the run's own round 0
+            title = {"run": f"round {point.number}", "random": f"random, round {point.number}", "full": "whole pool"}
+            new = None if before is None else (point.n_images - before.n_images, point.n_boxes - before.n_boxes)
+            rows.append({"title": title[point.arm], "arm": point.arm, "point": point, "new": new})
+    return rows
+
+
+def _class_table(run: RunData) -> dict[str, Any] | None:
+    """AP50 and AP of each class in each round; None when nothing was measured."""
+    points = run.measured
+    if not points:
+        return None
+    columns: list[tuple[str, Point]] = [(f"round {point.number}", point) for point in points]
+    if len(run.random) > 1 and run.random[-1].mean is not None:
+        columns.append((f"random, round {run.random[-1].number}", run.random[-1]))
+    if run.full is not None and run.full.mean is not None:
+        columns.append(("whole pool", run.full))
+    return {
+        "columns": [title for title, _ in columns],
+        "rows": [
+            {
+                "name": name,
+                "test_boxes": points[-1].test.get("boxes", {}).get(name),
+                "cells": [
+                    {**(point.mean or {})["per_class"].get(name, {"AP": None, "AP50": None}),
+                     "labelled": point.boxes_per_class.get(name)}
+                    for _, point in columns
+                ],
+            }
+            for name in run.classes
+        ],
+    }  # fmt: skip
+
+
+def _calibrations(run: RunData) -> dict[str, Any] | None:
+    """Calibration error before and after, one row a member, one column a round; None without any."""
+    rounds = [(r.number, [card.get("calibration", {}) for card in r.cards]) for r in run.rounds if r.cards]
+    if not rounds:
+        return None
+    members = range(max(len(cells) for _, cells in rounds))
+    return {
+        "rounds": [number for number, _ in rounds],
+        "members": [[cells[m] if m < len(cells) else {} for _, cells in rounds] for m in members],
+        "measured": any(cell.get("error_after") is not None for _, cells in rounds for cell in cells),
+    }
+
+
+def _quarantine(run: RunData) -> dict[str, Any]:
+    rows = run.quarantine()
+    counts: dict[tuple[str, str], int] = {}
+    for row in rows:
+        counts[row["stage"], row["reason"]] = counts.get((row["stage"], row["reason"]), 0) + 1
+    return {"total": len(rows), "counts": counts, "rows": rows[:MAX_QUARANTINE_ROWS]}
+
+
+def _count(n: int | None) -> str:
+    return "–" if n is None else f"{n:,}"
+
+
+def _score(value: float) -> str:
+    """Three significant digits: scores of young detectors are small."""
+    return f"{value:.3g}"
+
+
+def _figure(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
