@@ -12,7 +12,7 @@ from poolscout.errors import ConfigError
 GOOD = "pool: {source: frames.json}\n"
 
 
-def load(tmp_path: Path, text: str, *overrides: str):  # noqa: ANN201
+def load(tmp_path: Path, text: str, *overrides: str):
     (tmp_path / "run.yaml").write_text(text)
     return load_config(tmp_path / "run.yaml", overrides)
 

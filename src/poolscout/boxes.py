@@ -21,7 +21,7 @@ def xyxy_to_xywh(boxes_xyxy: Boxes) -> Boxes:
     return torch.stack([x1, y1, x2 - x1, y2 - y1], dim=-1)
 
 
-def clip_boxes(boxes_xyxy_px: Boxes, width_px: int | float, height_px: int | float) -> Boxes:
+def clip_boxes(boxes_xyxy_px: Boxes, width_px: float, height_px: float) -> Boxes:
     """Boxes cut at the image's border; one wholly outside ends with zero area."""
     x1, y1, x2, y2 = boxes_xyxy_px.unbind(-1)
     return torch.stack(

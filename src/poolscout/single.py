@@ -22,7 +22,7 @@ from poolscout.engine.progress import Progress
 from poolscout.errors import ConfigError, DataError, some
 from poolscout.evaluation import detect, evaluate, wmap
 from poolscout.formats.coco import read_coco
-from poolscout.labels import Oracle
+from poolscout.labels import Oracle, sizes_of
 from poolscout.pool import PoolListing, list_pool
 from poolscout.scoring import score_pool
 from poolscout.selection import candidate_rows, select_images
@@ -38,7 +38,11 @@ def train_from_coco(
 ) -> dict[str, Any]:
     """Train an ensemble on the labelled images of a COCO file into the folder `out`."""
     config, listing = _listed(annotations, images, overrides)
-    oracle = Oracle(annotations, config.labelling.classes, bad_boxes=config.labelling.bad_boxes)
+    oracle = Oracle(
+        annotations, config.labelling.classes, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)
+    )
+    for note in oracle.notes:
+        progress.say(note)
     labels = oracle.reveal(listing.pool["image_id"].to_pylist())
     reader = image_reader(listing.pool, config.pool.max_pixels)
     training_set, rejected = training_set_of(labels, oracle.classes, listing.pool, {}, reader, config.detector)
@@ -154,7 +158,7 @@ def evaluate_on_coco(
     bad = set(rejected["image_id"].to_pylist())
     rows = listing.pool.to_pylist()
     metrics = evaluate(
-        read_coco(annotations, bad_boxes=config.labelling.bad_boxes),
+        read_coco(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)),
         found,
         {row["image_id"]: (row["width"], row["height"]) for row in rows if row["image_id"] not in bad},
         members[0].classes,

@@ -14,8 +14,10 @@ from poolscout.config import PoolConfig, RunConfig, SelectionConfig
 from poolscout.engine.progress import Progress
 from poolscout.errors import ConfigError, DataError, OtherRunError, nearest, some
 from poolscout.formats.coco import CocoFile, read_coco
-from poolscout.labels import LabelStore, Oracle
+from poolscout.labels import LabelStore, Oracle, sizes_of
 from poolscout.pool import ImageReader, list_pool
+from poolscout.scoring import check_scoring
+from poolscout.selection import check_sampler
 from poolscout.tables.atomic import write_json, write_text
 from poolscout.tables.declared import POOL, QUARANTINE
 from poolscout.tables.manifest import Work, file_hash, fingerprint
@@ -125,7 +127,10 @@ def open_world(folder: RunFolder, config: RunConfig, progress: Progress) -> Worl
             config.labelling.annotations or config.pool.source,
             config.labelling.classes,
             bad_boxes=config.labelling.bad_boxes,
+            sizes=sizes_of(pool),
         )
+        for note in oracle.notes:
+            progress.say(f"labels: {note}")
     world = World(
         config=config,
         folder=folder,
@@ -193,11 +198,16 @@ def _test_set(folder: RunFolder, config: RunConfig, progress: Progress) -> TestS
         source=annotations, format="coco", images=config.evaluation.images, max_pixels=config.pool.max_pixels
     )
     images = _listed(folder, folder.path, "test", source, progress)
-    truth = read_coco(annotations, bad_boxes=config.labelling.bad_boxes)
+    truth = read_coco(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(images))
+    for note in truth.notes:
+        progress.say(f"test: {note}")
     return TestSet(images, truth, image_reader(images, config.pool.max_pixels), file_hash(annotations))
 
 
 def _check_fit(world: World) -> None:
+    check_scoring(world.config.scoring.scorers, world.config.training.members)
+    check_sampler(world.config.selection.sampler)
+    check_sampler(world.config.labelling.initial_sampler, scored=False)
     _check_budget(world)
     if world.oracle is None and (world.config.references.random or world.config.references.full):
         raise ConfigError(

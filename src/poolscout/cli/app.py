@@ -39,7 +39,7 @@ app.command()(doctor.doctor)
 app.add_typer(labels.app, name="labels")
 
 
-def _version(wanted: bool) -> None:
+def _version(wanted: bool | None) -> None:
     if wanted:
         typer.echo(f"poolscout {__version__}")
         raise typer.Exit()
@@ -48,8 +48,8 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+        bool | None, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = None,
 ) -> None:
     """Options that come before the command."""
 

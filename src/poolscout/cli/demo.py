@@ -35,6 +35,12 @@ def demo(
         yaml.safe_load(files("poolscout.cli").joinpath("demo.yaml").read_text()), overrides, base=out
     )
     with progress.task("drawing the data set", (CLIPS + TEST_CLIPS) * FRAMES) as task:
-        write_sandbox(out / "sandbox", clips=CLIPS, frames_per_clip=FRAMES, test_clips=TEST_CLIPS, progress=task.update)
+        write_sandbox(
+            out / "sandbox",
+            clips=CLIPS,
+            frames_per_clip=FRAMES,
+            test_clips=TEST_CLIPS,
+            progress=lambda done, _: task.update(done),
+        )
     outcome = run_loop(settings, out / "run", progress=progress)
     show({**summarise(out / "run", outcome), "took": f"{time.monotonic() - started:.0f} s"}, as_json)

@@ -32,6 +32,6 @@ def add(
 
     Example: `poolscout labels add batch-1.json --run runs/first`
     """
-    from poolscout.deliveries import add_labels
+    from poolscout.labelling import add_labels
 
     show(add_labels(run, file, allow_empty=allow_empty), as_json)

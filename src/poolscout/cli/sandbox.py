@@ -36,6 +36,6 @@ def sandbox(
             width=width,
             height=height,
             test_clips=test_clips,
-            progress=task.update,
+            progress=lambda done, _: task.update(done),
         )
     show(asdict(summary), as_json)

@@ -52,7 +52,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         try:
             yield temporary
             _sync(temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
             _sync(path.parent)
         except BaseException:
             temporary.unlink(missing_ok=True)

@@ -40,7 +40,7 @@ QUARANTINE = TableSpec(
         _image_id,
         Column("uri", _text, "", "where the bytes are, or were expected"),
         Column("stage", _text, "", "the stage that found it out: pool, training, scoring, evaluation"),
-        Column("reason", _text, "", "missing, empty, truncated, undecodable, oversized"),
+        Column("reason", _text, "", "missing, unreadable, empty, truncated, undecodable, oversized, size differs"),
         Column("detail", _text, "", "the decoder's words, or the sizes"),
     ),
 )
@@ -75,9 +75,7 @@ SCORES = TableSpec(
     "informativeness per image; columns are named scorer_aggregate, higher = more informative",
     (
         _image_id,
-        Column(
-            "*_per_class", _list, "nats", "the aggregate of each class, in the order of the run's classes"
-        ),
+        Column("*_per_class", _list, "nats", "the aggregate of each class, in the order of the run's classes"),
         Column("*", _f32, "nats", "the image's score: the aggregate over classes"),
     ),
 )
@@ -109,13 +107,9 @@ SELECTION = TableSpec(
     (
         Column("rank", _i32, "", "0 = picked first"),
         _image_id,
-        Column(
-            "score", _f32, "nats", "the score it was ranked by; empty for samplers that ignore scores", True
-        ),
+        Column("score", _f32, "nats", "the score it was ranked by; empty for samplers that ignore scores", True),
         Column("class", _text, "", "the class with the highest score", True),
-        Column(
-            "distance", _f32, "", "distance to the nearest centre when picked; empty where none is used", True
-        ),
+        Column("distance", _f32, "", "distance to the nearest centre when picked; empty where none is used", True),
         Column("reason", _text, "", "sampler and constraint that put it here"),
         Column("labelled_already", _bool, "", "a repeated pick: weighs more in training and costs nothing"),
     ),

@@ -63,9 +63,7 @@ def write_manifest(folder: Path, work: Work, outputs: Sequence[Path] | None) -> 
             "inputs": work.inputs,
             "fingerprint": work.fingerprint,
             "finished": outputs is not None,
-            "outputs": {
-                str(f.relative_to(folder)): file_hash(f) for path in outputs or () for f in _files(path)
-            },
+            "outputs": {str(f.relative_to(folder)): file_hash(f) for path in outputs or () for f in _files(path)},
         },
     )
 

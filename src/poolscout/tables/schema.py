@@ -136,9 +136,7 @@ def check_stamp(spec: TableSpec, metadata: dict[bytes, bytes] | None, where: str
 
 def _same_kind(got: pa.DataType, declared: pa.DataType) -> bool:
     if pa.types.is_list(declared):
-        return (
-            pa.types.is_list(got) or pa.types.is_fixed_size_list(got)
-        ) and got.value_type == declared.value_type
+        return (pa.types.is_list(got) or pa.types.is_fixed_size_list(got)) and got.value_type == declared.value_type
     return got == declared
 
 
@@ -149,11 +147,7 @@ def _refuse_non_finite(table: pa.Table, name: str, values: pa.ChunkedArray, wher
         return
     bad = pc.indices_nonzero(pc.invert(pc.is_finite(pc.fill_null(flat, 0.0))))
     rows = pc.unique(pc.list_parent_indices(values).take(bad)) if nested else bad
-    who = (
-        table.column("image_id").take(rows).to_pylist()
-        if "image_id" in table.column_names
-        else rows.to_pylist()
-    )
+    who = table.column("image_id").take(rows).to_pylist() if "image_id" in table.column_names else rows.to_pylist()
     raise NonFiniteError(
         f"{where}: column '{name}' has NaN or infinite values for {len(who)} rows",
         got=some(who),

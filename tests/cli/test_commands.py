@@ -1,0 +1,152 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from poolscout.cli import app as cli
+from poolscout.cli.document import cli_markdown, config_markdown
+from tests.loop.tiny import CLASSES, tiny_config, write_data
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_data(tmp_path_factory.mktemp("tiny"))
+    values = tiny_config(folder, rounds=1).model_dump(mode="json", exclude_none=True)
+    (folder / "settings.yaml").write_text(yaml.safe_dump(values))
+    return folder
+
+
+def poolscout(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command."""
+    sys.argv = ["poolscout", *map(str, words)]
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    captured = capsys.readouterr()
+    return int(end.value.code or 0), captured.out, captured.err
+
+
+@pytest.fixture(scope="module")
+def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "run"
+    command = [
+        sys.executable,
+        "-c",
+        "from poolscout.cli.app import main; main()",
+        "run",
+        data / "settings.yaml",
+        "--out",
+        out,
+    ]
+    ended = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout)["report"] == str(out / "report.html")
+    assert "round 0: scoring" in ended.stderr
+    return out
+
+
+def test_each_stage_alone_on_tables(capsys: pytest.CaptureFixture[str], data: Path, done: Path, tmp_path: Path) -> None:
+    settings = tiny_config(data).model_dump(mode="json")
+    sets = [f"--set=detector={json.dumps(settings['detector'])}", f"--set=training={json.dumps(settings['training'])}"]
+    code, out, _ = poolscout(capsys, "train", data / "pool.json", "--out", tmp_path / "models", *sets, "--json")
+    assert (code, json.loads(out)["trained"]) == (0, 2)
+
+    models = done / "round-000" / "models"
+    code, out, _ = poolscout(capsys, "score", data / "pool.json", "--models", models, "--out", tmp_path / "s", "--json")
+    assert (code, json.loads(out)["scored"]) == (0, 40)
+
+    picks = tmp_path / "picks.csv"
+    code, _, _ = poolscout(capsys, "select", "--scores", tmp_path / "s" / "scores", "--n", 5, "--out", picks)
+    rows = list(csv.DictReader(picks.open()))
+    assert (code, len(rows)) == (0, 5)
+    assert [float(r["score"]) for r in rows] == sorted((float(r["score"]) for r in rows), reverse=True)
+
+    code, _, _ = poolscout(
+        capsys, "select", "--scores", tmp_path / "s" / "scores", "--n", 5, "--sampler", "random-per-sequence",
+        "--pool", tmp_path / "s" / "pool.parquet", "--out", tmp_path / "picks.parquet",
+    )  # fmt: skip
+    assert code == 0
+
+    code, out, _ = poolscout(capsys, "evaluate", data / "test.json", "--models", models, "--json")
+    measured = json.loads((done / "round-000" / "metrics.json").read_text())["mean"]
+    assert code == 0
+    assert json.loads(out)["AP50"] == pytest.approx(measured["AP50"], abs=1e-6)
+
+    code, out, _ = poolscout(capsys, "report", done)
+    assert code == 0
+    assert "report.html" in out.replace("\n", "")
+
+
+def test_a_run_that_waits_exits_with_3_and_says_what_to_do(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path
+) -> None:
+    words = ["run", data / "settings.yaml", "--out", tmp_path / "run", "--set", "labelling.mode=files"]
+    code, out, _ = poolscout(capsys, *words, "--set", f"labelling.classes={json.dumps(CLASSES)}")
+    assert code == 3
+    assert "poolscout labels add FILE" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["run", "none.yaml"], 2, "cannot be read"),
+        (["run", "DATA/settings.yaml", "--set", "trainning.members=1"], 2, "did you mean 'training'"),
+        (["run", "DATA/settings.yaml", "--out", "DATA"], 6, "files that no run wrote"),
+        (["train", "DATA/none.json", "--out", "x"], 4, "not there"),
+        (["score", "DATA/pool.json", "--models", "DATA", "--out", "x"], 4, "no detectors"),
+        (["select", "--scores", "none.parquet", "--n", "3"], 5, "is not there"),
+        (["select", "--scores", "none.parquet", "--n", "0"], 2, "nothing to pick"),
+        (["evaluate", "DATA/test.json"], 2, "what is to be evaluated"),
+        (["report", "DATA"], None, "error:"),
+        (["labels", "add", "x.json", "--run", "DATA"], 6, "no run here"),
+    ],
+)
+def test_mistakes_end_in_a_message_and_an_exit_code(
+    capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    words: list[str], code: int | None, message: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    got, _, err = poolscout(capsys, *[word.replace("DATA", str(data)) for word in words])
+    assert message in err
+    assert "Traceback" not in err
+    assert got == code if code is not None else got > 0
+
+
+def test_sandbox_demo_settings_and_doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    code, out, _ = poolscout(
+        capsys, "sandbox", tmp_path / "s", "--clips", 1, "--test-clips", 0, "--frames", 3, "--json"
+    )
+    assert (code, json.loads(out)["pool_images"]) == (0, 3)
+    code, out, _ = poolscout(capsys, "doctor", "--json")
+    assert code == 0
+    assert json.loads(out)["cores"] >= 1
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    page = cli_markdown()
+    commands = page.split("\n## ")[1:]
+    assert len(commands) >= 10
+    for section in commands:
+        assert "Example: `poolscout" in section, section.splitlines()[0]
+    code, out, _ = poolscout(capsys, "run", "--help")
+    assert code == 0
+    assert "--redo-stale" in out
+
+
+def test_help_does_not_wait_for_torch() -> None:
+    code = "import sys; from poolscout.cli import app; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_documentation_is_the_code() -> None:
+    assert (DOCS / "config.md").read_text(encoding="utf-8") == config_markdown(), "run `make docs`"
+    assert (DOCS / "cli.md").read_text(encoding="utf-8") == cli_markdown(), "run `make docs`"
