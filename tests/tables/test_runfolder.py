@@ -64,9 +64,7 @@ def test_changed_settings_stop_the_run_and_say_what_changed(tmp_path: Path, fini
     changed = Work("score", {"batch": {"size": 8}}, {"models": "abd"})
     with pytest.raises(RunError, match=r"batch.size: 4 → 8, models \(its contents changed\)"):
         make(RunFolder(tmp_path), changed)
-    assert (tmp_path / "out.txt").read_text() == json.dumps(WORK.config), (
-        "nothing is deleted without being asked"
-    )
+    assert (tmp_path / "out.txt").read_text() == json.dumps(WORK.config), "nothing is deleted without being asked"
     assert make(RunFolder(tmp_path, redo_stale=True), changed) == ["out.txt"]
     assert (tmp_path / "out.txt").read_text() == json.dumps(changed.config)
 
@@ -89,9 +87,7 @@ def test_a_second_writer_is_refused_and_a_dead_one_is_not_in_the_way(tmp_path: P
         "import sys, time; from pathlib import Path; from poolscout.tables.runfolder import RunFolder\n"
         "with RunFolder(Path(sys.argv[1])).lock(): print('held', flush=True); time.sleep(60)"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    ) as other:
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         with pytest.raises(RunLockedError, match=f"process {other.pid} on "), RunFolder(tmp_path).lock():
             pytest.fail("two writers")

@@ -41,9 +41,7 @@ def test_same_table_same_bytes(tmp_path: Path) -> None:
 
 def test_parts_are_read_in_order_and_one_by_one(tmp_path: Path) -> None:
     for index, image_id in ((1, "second"), (0, "first")):
-        write_table(
-            part_path(tmp_path, index), LABELLED, {**LABELLED_ROWS, "image_id": [image_id, image_id + "'"]}
-        )
+        write_table(part_path(tmp_path, index), LABELLED, {**LABELLED_ROWS, "image_id": [image_id, image_id + "'"]})
     assert [part["image_id"][0].as_py() for part in iter_parts(tmp_path, LABELLED)] == ["first", "second"]
     assert read_table(tmp_path, LABELLED).num_rows == 4
 
@@ -57,9 +55,7 @@ def test_parts_are_read_in_order_and_one_by_one(tmp_path: Path) -> None:
         ({"image_id": ["a", None]}, "1 empty cells"),
     ],
 )
-def test_a_table_that_differs_from_its_declaration_is_refused(
-    tmp_path: Path, change: dict, message: str
-) -> None:
+def test_a_table_that_differs_from_its_declaration_is_refused(tmp_path: Path, change: dict, message: str) -> None:
     rows = {key: values for key, values in {**LABELLED_ROWS, **change}.items() if values is not None}
     with pytest.raises(TableError, match=message):
         write_table(tmp_path / "t.parquet", LABELLED, rows)
@@ -89,9 +85,7 @@ def test_nan_is_refused_with_the_image_ids(tmp_path: Path) -> None:
              "y1_px": [0.0] * 2, "x2_px": [1.0] * 2, "y2_px": [1.0] * 2},
         )  # fmt: skip
     with pytest.raises(NonFiniteError, match="b.jpg"):
-        write_table(
-            tmp_path / "t", EMBEDDINGS, {"image_id": ["a.jpg", "b.jpg"], "embedding": [[1.0], [float("inf")]]}
-        )
+        write_table(tmp_path / "t", EMBEDDINGS, {"image_id": ["a.jpg", "b.jpg"], "embedding": [[1.0], [float("inf")]]})
 
 
 def test_a_family_of_columns_has_one_type() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
 
-from poolscout.errors import ConfigError, nearest
+from poolscout.errors import ConfigError
+from poolscout.registry import Registry
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -22,21 +23,21 @@ class Executor(Protocol):
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]: ...
 
 
-_EXECUTORS: dict[str, Callable[[int], Executor]] = {}
+_EXECUTORS: Registry[Callable[[int], Executor]] = Registry("executor", "poolscout.engine")
 
 
 def register_executor(name: str) -> Callable[[Callable[[int], Executor]], Callable[[int], Executor]]:
     """Make an executor known by `name`; it is called with the number of workers."""
 
     def register(factory: Callable[[int], Executor]) -> Callable[[int], Executor]:
-        _EXECUTORS[name] = factory
+        _EXECUTORS.add(name, factory)
         return factory
 
     return register
 
 
 def executor_names() -> list[str]:
-    return sorted(_EXECUTORS)
+    return _EXECUTORS.names()
 
 
 def make_executor(name: str, workers: int) -> Executor:
@@ -45,11 +46,7 @@ def make_executor(name: str, workers: int) -> Executor:
     Raises:
         ConfigError: no executor of that name, or fewer than one worker.
     """
-    if name not in _EXECUTORS:
-        known = executor_names()
-        raise ConfigError(
-            f"no executor {name!r}", got=name, expected=", ".join(known), fix=nearest(name, known) or None
-        )
+    factory = _EXECUTORS.get(name)
     if workers < 1:
         raise ConfigError("an executor needs workers", got=workers, expected="at least 1")
-    return _EXECUTORS[name](workers)
+    return factory(workers)

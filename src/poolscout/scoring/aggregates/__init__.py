@@ -1,0 +1,1 @@
+"""Reductions over map positions, one file each."""

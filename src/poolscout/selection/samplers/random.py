@@ -1,0 +1,11 @@
+"""The baseline: every image is as likely as any other."""
+
+import numpy as np
+
+from poolscout.selection.registry import Candidates, Positions, sampler
+
+
+@sampler("random")
+def random(candidates: Candidates, n: int, generator: np.random.Generator) -> Positions:
+    """The first n of a random order, so that a larger n with the same seed keeps the picks of a smaller one."""
+    return generator.permutation(candidates.n)[:n]

@@ -1,0 +1,173 @@
+"""Selection from tables: candidates in, the selection table with each pick's reasons out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from poolscout.config import SelectionConfig
+from poolscout.errors import CapabilityError, TableError, some
+from poolscout.selection.api import check_budget, check_finite
+from poolscout.selection.registry import Candidates, Sampler, run_sampler, samplers
+from poolscout.tables.declared import SELECTION
+
+
+def check_sampler(name: str, *, scored: bool = True) -> None:
+    """Refuse, before anything is trained, a sampler that does not exist or cannot be fed.
+
+    Args:
+        name: the sampler.
+        scored: whether scores and embeddings will be there when it is asked.
+
+    Raises:
+        ConfigError: no such sampler; names the nearest.
+        CapabilityError: it needs scores or embeddings, and there are none yet.
+    """
+    needs = [need for need in samplers.get(name).needs if need in ("scores", "embeddings")]
+    if needs and not scored:
+        able = [other for other in samplers.names() if not set(samplers.get(other).needs) & {"scores", "embeddings"}]
+        raise CapabilityError(
+            f"sampler {name!r} needs {some(needs)}, and nothing is scored yet",
+            got=name,
+            expected=" or ".join(able),
+            fix=f"use {able[0]!r} here",
+        )
+
+
+def candidate_rows(pool: pa.Table, scores: pa.Table) -> pa.Table:
+    """The rows of a pool table that have scores, with the score table's columns, by image_id.
+
+    (Arrow's own join refuses list columns such as the per-class scores.)
+    """
+    where = pc.index_in(pool["image_id"], scores["image_id"].combine_chunks())
+    scored = pool.filter(where.is_valid())
+    matched = scores.take(where.drop_null())
+    for name in scores.column_names:
+        if name != "image_id":
+            scored = scored.append_column(name, matched[name])
+    return scored
+
+
+def select_images(
+    candidates: pa.Table,
+    embeddings: pa.Table | None,
+    config: SelectionConfig,
+    n: int,
+    seed: int,
+    *,
+    labelled: Collection[str],
+    rank_by: str | None = None,
+    classes: Sequence[str] = (),
+) -> pa.Table:
+    """Pick `n` images, or all there are when there are fewer; the order of the rows does not matter.
+
+    Args:
+        candidates: image_id; `sequence` for samplers that look at it; the score column `rank_by` and, beside it,
+            `{rank_by}_per_class`.
+        embeddings: embedding table with a row for each candidate, for samplers that look at it.
+        config: sampler and metric.
+        n: images to pick.
+        seed: of samplers that draw.
+        labelled: image ids that have labels; a candidate among them is picked as a repeat. For samplers that measure
+            distances, those with embeddings count as centres.
+        rank_by: the score to rank by; None for samplers that do not look at scores.
+        classes: names in the order of the per-class scores.
+
+    Returns:
+        The selection table, in pick order. Ties go to the lowest image_id.
+
+    Raises:
+        ConfigError: an unknown sampler, a negative n.
+        CapabilityError: the sampler needs what is not given.
+        TableError: the candidates lack `rank_by`; an image is there twice, or without an embedding.
+        NonFiniteError: NaN or infinity in a score or an embedding; names the image ids.
+    """
+    chosen = samplers.get(config.sampler)
+    rows = candidates.take(pc.sort_indices(candidates["image_id"]))
+    ids = rows["image_id"].to_pylist()
+    _check_distinct(ids)
+    scores = _scores(rows, ids, rank_by)
+    vectors, labelled_vectors = _embeddings(embeddings, ids, labelled, chosen)
+    feed = Candidates(len(ids), scores, vectors, _sequences(rows), config.metric, labelled_vectors)
+    picks = run_sampler(chosen, feed, check_budget(n), seed)
+    ranked_by = rank_by if "scores" in chosen.needs else None
+    reason = f"{chosen.name} by {ranked_by}" if ranked_by else chosen.name
+    if n > len(ids):
+        reason += f"; {n} asked, {len(ids)} there"
+    return SELECTION.check(_with_reasons(rows.take(picks), ranked_by, classes, reason, labelled), "selection")
+
+
+def _with_reasons(
+    picked: pa.Table, ranked_by: str | None, classes: Sequence[str], reason: str, labelled: Collection[str]
+) -> pa.Table:
+    n = picked.num_rows
+    score = picked[ranked_by] if ranked_by else pa.nulls(n, pa.float32())
+    return pa.table(
+        {
+            "rank": pa.array(np.arange(n), pa.int32()),
+            "image_id": picked["image_id"],
+            "score": score.cast(pa.float32()),
+            "class": _best_classes(picked, ranked_by, classes),
+            "distance": pa.nulls(n, pa.float32()),
+            "reason": pa.array([reason] * n, pa.string()),
+            "labelled_already": pc.is_in(picked["image_id"], pa.array(sorted(labelled), pa.string())),
+        }
+    )
+
+
+def _check_distinct(sorted_ids: Sequence[str]) -> None:
+    double = [a for a, b in pairwise(sorted_ids) if a == b]
+    if double:
+        raise TableError(
+            f"{len(double)} candidates are there twice", got=some(double), expected="each image_id once",
+            fix="drop the doubles",
+        )  # fmt: skip
+
+
+def _scores(rows: pa.Table, ids: Sequence[str], rank_by: str | None) -> np.ndarray | None:
+    if rank_by is None:
+        return None
+    if rank_by not in rows.column_names:
+        raise TableError(
+            f"the candidates have no score column {rank_by!r}", got=some(rows.column_names, 20), expected=rank_by,
+            fix="score the pool with this scorer and aggregate first",
+        )  # fmt: skip
+    scores = rows[rank_by].to_numpy().astype(np.float64)
+    check_finite(scores, rank_by, ids)
+    return scores
+
+
+def _sequences(rows: pa.Table) -> np.ndarray | None:
+    if "sequence" not in rows.column_names:
+        return None
+    return np.unique(rows["sequence"].to_numpy(), return_inverse=True)[1].astype(np.int64)
+
+
+def _embeddings(
+    table: pa.Table | None, ids: Sequence[str], labelled: Collection[str], chosen: Sampler
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Embeddings of the candidates and of the labelled images, when the sampler looks at them."""
+    if table is None or "embeddings" not in chosen.needs:
+        return None, None
+    vectors = np.stack(table["embedding"].to_numpy()) if table.num_rows else np.empty((0, 0), np.float32)
+    at = {image_id: position for position, image_id in enumerate(table["image_id"].to_pylist())}
+    missing = [image_id for image_id in ids if image_id not in at]
+    if missing:
+        raise TableError(
+            f"{len(missing)} candidates have no embedding", got=some(missing), expected="one for each candidate",
+            fix="take scores and embeddings from the same scoring pass",
+        )  # fmt: skip
+    of_candidates = vectors[[at[image_id] for image_id in ids]]
+    check_finite(of_candidates, "embedding", ids)
+    return of_candidates, vectors[[at[image_id] for image_id in sorted(labelled) if image_id in at]]
+
+
+def _best_classes(picked: pa.Table, ranked_by: str | None, classes: Sequence[str]) -> pa.Array:
+    column = f"{ranked_by}_per_class"
+    if ranked_by is None or column not in picked.column_names or not classes:
+        return pa.nulls(picked.num_rows, pa.string())
+    return pa.array([classes[int(np.argmax(row))] for row in picked[column].to_pylist()], pa.string())

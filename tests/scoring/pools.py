@@ -1,0 +1,80 @@
+"""Small pools, readers that need no files, and members whose maps are known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.nn import functional as F
+
+from poolscout.config import DetectorConfig
+from poolscout.detector.calibration import Calibration
+from poolscout.detector.member import Member, MemberCard, MemberOutput
+from poolscout.detector.model import UNet
+from poolscout.pool import ImageReader, RejectedImage
+
+HEIGHT, WIDTH, STRIDE = 64, 96, 4
+CLASSES = ("car", "person")
+TINY = DetectorConfig(height=HEIGHT, width=WIDTH, stem=4, widths=(4, 6, 8, 10), neck=4)
+
+
+class MadeUpImages(ImageReader):
+    """Images of noise, each following from its id; some are broken."""
+
+    def __init__(self, ids: Sequence[str], broken: Sequence[str] = (), size: tuple[int, int] = (HEIGHT, WIDTH)) -> None:
+        super().__init__({image_id: f"/nowhere/{image_id}" for image_id in ids}, max_pixels=10**6)
+        self.broken, self.size = set(broken), size
+        self.read_ids: list[str] = []
+
+    def read(self, image_id: str) -> np.ndarray:
+        self.read_ids.append(image_id)
+        if image_id in self.broken:
+            raise RejectedImage("truncated", f"{image_id} ends early")
+        generator = np.random.default_rng(list(image_id.encode()))
+        coarse = generator.integers(0, 256, (self.size[0] // 8, self.size[1] // 8, 3), dtype=np.uint8)
+        return coarse.repeat(8, axis=0).repeat(8, axis=1)
+
+
+class KnownMember(Member):
+    """Reads its maps off the pixels: p of class c = channel c's brightness of the cell · `strength`, everywhere the box
+    of `side` px around the cell's middle, moved by `shift` px; features = the mean colour · `strength`."""
+
+    def __init__(
+        self, strength: float = 1.0, side: float = 8.0, shift: float = 0.0, classes: tuple[str, ...] = CLASSES
+    ):
+        calibration = Calibration(focus=0.0, biases=(0.0,) * len(classes))
+        self.card = MemberCard(architecture=TINY, classes=classes, calibration=calibration, seed=0, training={})
+        self.model, self.device = torch.nn.Linear(1, 1), torch.device("cpu")
+        self.strength, self.side, self.shift = strength, side, shift
+
+    def __call__(self, images: torch.Tensor) -> MemberOutput:
+        cells = F.avg_pool2d(images.float() / 255, STRIDE)
+        _, _, height, width = cells.shape
+        x = (torch.arange(width) + 0.5).expand(height, width) * STRIDE + self.shift
+        y = (torch.arange(height) + 0.5)[:, None].expand(height, width) * STRIDE
+        half = self.side / 2
+        boxes = torch.stack([x - half, y - half, x + half, y + half]).expand(len(images), -1, -1, -1)
+        probabilities = (cells[:, : len(self.classes)] * self.strength).contiguous()
+        return MemberOutput(probabilities, boxes.contiguous(), cells.mean((2, 3)) * self.strength)
+
+
+def real_member(seed: int) -> Member:
+    """An untrained detector."""
+    torch.manual_seed(seed)
+    calibration = Calibration(focus=0.0, biases=(2.0,) * len(CLASSES))
+    model = UNet(len(CLASSES), TINY)
+    torch.nn.init.normal_(model.output.weight)
+    return Member(
+        model, MemberCard(architecture=TINY, classes=CLASSES, calibration=calibration, seed=seed, training={})
+    )
+
+
+def pool_rows(ids: Sequence[str]) -> pa.Table:
+    return pa.table({"image_id": pa.array(ids, pa.string())})
+
+
+def parts_bytes(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("part-*.parquet"))}
