@@ -18,7 +18,7 @@ from poolscout.config import DetectorConfig
 from poolscout.detector.io import load_member
 from poolscout.detector.member import Member
 from poolscout.engine.progress import Task
-from poolscout.errors import ConfigError, DataError
+from poolscout.errors import ConfigError, DataError, some
 from poolscout.labels import Labels
 from poolscout.pool import ImageReader, RejectedImage, fit_image
 from poolscout.tables.declared import QUARANTINE
@@ -109,7 +109,7 @@ def training_set_of(
         cache: where the pixels are memory-mapped when they would fill more than a quarter of the memory.
 
     Raises:
-        DataError: no usable image; a class without a single box is not an error, but learnt as absent.
+        DataError: no usable image, or not one box of any class on them.
     """
     image_ids = labels.labelled["image_id"].to_pylist()
     sequences = dict(zip(pool["image_id"].to_pylist(), pool["sequence"].to_pylist(), strict=True))
@@ -134,6 +134,13 @@ def training_set_of(
         detector.width,
         cache_path=cache if n_bytes > _memory_bytes() / 4 else None,
     )
+    if not any(len(numbers) for numbers in training_set.classes):
+        raise DataError(
+            "the labelled images show no object: there is nothing to learn",
+            got=f"{len(training_set)} labelled images, 0 boxes of {some(classes)}",
+            expected="at least one box",
+            fix="label more images (labelling.initial), or check that the labels name these classes",
+        )
     columns: dict[str, list[str]] = {column.name: [] for column in QUARANTINE.columns}
     for image_id in sorted(rejected):
         row = (image_id, reader.uris[image_id], "training", rejected[image_id].reason, rejected[image_id].detail)

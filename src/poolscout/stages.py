@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from poolscout.assemble import load_members, training_progress, training_set_of
 from poolscout.config import SelectionConfig
+from poolscout.errors import some
 from poolscout.evaluation import detect
 from poolscout.evaluation import evaluate as measure
 from poolscout.labelling import asked_for, ids_of
@@ -64,6 +65,8 @@ def train(world: World, arm: Arm, number: int) -> None:
             labels, world.classes, world.pool, weights, world.reader, config.detector, cache
         )
         write_table(folder / "training_quarantine.parquet", QUARANTINE, rejected)
+        if absent := [name for name, count in frozen["boxes_per_class"].items() if count == 0]:
+            world.progress.say(f"no labelled example of {some(absent)} yet: the detectors cannot know it")
         steps = arm.members * n_steps(len(data), config.training)
         with world.progress.task(f"{arm.title}round {number}: training on {len(data)} images", steps) as task:
             train_ensemble(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from poolscout.engine.progress import SilentProgress
 from poolscout.errors import ConfigError, DataError, OtherRunError, RunError
 from poolscout.labelling import ids_of, picks_of
 from poolscout.loop import run
@@ -176,3 +177,34 @@ def test_a_folder_with_another_run_or_strange_files_is_left_alone(finished: Path
     with pytest.raises(OtherRunError, match="files that no run wrote"):
         run(tiny_config(data), tmp_path)
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["thesis.tex"]
+
+
+def test_labels_without_boxes_and_a_class_without_examples(data: Path, tmp_path: Path) -> None:
+    """Nothing to learn is an error; a class that the labels do not show yet is told, and the run goes on."""
+    truth = json.loads((data / "pool.json").read_text())
+    initial = set(ids_of(picks_of_initial(data, tmp_path / "first")))
+    labelled = {image["id"] for image in truth["images"] if image["file_name"] in initial}
+    for name, dropped in (("empty", {0, 1}), ("partial", {1})):
+        kept = [b for b in truth["annotations"] if not (b["image_id"] in labelled and b["category_id"] in dropped)]
+        (data / f"{name}.json").write_text(json.dumps(truth | {"annotations": kept}))
+    with pytest.raises(DataError, match=r"show no object.*\n.*8 labelled images, 0 boxes of disc, bar"):
+        run(tiny_config(data, labelling__annotations=str(data / "empty.json")), tmp_path / "empty")
+    told: list[str] = []
+    config = tiny_config(data, rounds=1, labelling__annotations=str(data / "partial.json"))
+    run(config, tmp_path / "partial", progress=Telling(told))
+    assert any("no labelled example of bar" in line for line in told)
+
+
+def picks_of_initial(data: Path, out: Path):  # noqa: ANN201
+    run(tiny_config(data, rounds=1), out)
+    return picks_of(out / "initial")
+
+
+class Telling(SilentProgress):
+    """Keeps what a run says."""
+
+    def __init__(self, told: list[str]) -> None:
+        self.told = told
+
+    def say(self, text: str) -> None:
+        self.told.append(text)
