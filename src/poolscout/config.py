@@ -77,18 +77,18 @@ class DetectorConfig(Room):
 
 class TrainingConfig(Room):
     members: int = Field(3, ge=1, description="detectors in the ensemble")
-    epochs: float = Field(20, gt=0, description="crops drawn an image, within the bounds on steps")
+    epochs: float = Field(16, gt=0, description="crops drawn an image, within the bounds on steps")
     min_steps: int = Field(600, ge=10, description="fewest optimiser steps, however few the images")
     max_steps: int = Field(3000, ge=10, description="most optimiser steps, however many the images")
     batch_size: int = Field(8, ge=1, description="crops an optimiser step")
     crop_height: int = Field(160, gt=0, multiple_of=32, description="training crop's height, px of the input")
     crop_width: int = Field(256, gt=0, multiple_of=32, description="training crop's width, px of the input")
     zoom: tuple[float, float] = Field((0.6, 1.7), description="least and greatest random zoom of a crop")
-    on_objects: float = Field(0.5, ge=0, le=1, description="share of crops placed on an object, classes balanced")
-    balance: float = Field(0.5, ge=0, le=1, description="0: objects drawn as they come; 1: every class equally often")
+    on_objects: float = Field(0.65, ge=0, le=1, description="share of crops placed on an object, classes balanced")
+    balance: float = Field(0.8, ge=0, le=1, description="0: objects drawn as they come; 1: every class equally often")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
     colour: float = Field(0.3, ge=0, lt=1, description="strength of brightness, contrast and tint changes")
-    learning_rate: float = Field(0.01, gt=0, description="peak of the one-cycle schedule")
+    learning_rate: float = Field(0.007, gt=0, description="peak of the one-cycle schedule")
     weight_decay: float = Field(0.05, ge=0, description="decay of the kernels, decoupled from the gradient")
     box_weight: float = Field(2.0, gt=0, description="weight of the box loss beside the map loss")
     average_last: float = Field(

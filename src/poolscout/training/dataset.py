@@ -1,0 +1,137 @@
+"""Labelled images, decoded and fitted once: in memory, or in a memory map when a cache path is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from poolscout.detector.stream import available_cores
+from poolscout.engine import ThreadExecutor
+from poolscout.errors import DataError, some
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """An image fitted into the detector's input: input_px = image_px · scale."""
+
+    @property
+    def pixels(self) -> np.ndarray: ...  # uint8 [3, height, width]
+    @property
+    def scale(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Labelled images of one size with their boxes in input pixels."""
+
+    images: UInt8[Tensor, "n 3 height width"]
+    boxes_xyxy_px: list[Float[Tensor, "_ 4"]]
+    classes: list[Int[Tensor, " _"]]  # class indices
+    weights: Float[Tensor, " n"]  # how often an image is drawn, relative to the others
+    sequences: list[str]  # frames of one sequence are held back together
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def subset(self, positions: Sequence[int]) -> TrainingSet:
+        """The images at `positions`, in that order; without copying when they are all."""
+        if list(positions) == list(range(len(self))):
+            return self
+        return TrainingSet(
+            self.images[torch.as_tensor(positions, dtype=torch.long)],
+            [self.boxes_xyxy_px[i] for i in positions],
+            [self.classes[i] for i in positions],
+            self.weights[torch.as_tensor(positions, dtype=torch.long)],
+            [self.sequences[i] for i in positions],
+        )
+
+
+def build_training_set(
+    image_ids: Sequence[str],
+    weights: Sequence[float],
+    labels: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    sequences: Sequence[str | None],
+    read: Callable[[str], np.ndarray | None],
+    fit: Callable[[np.ndarray, int, int], Fitted],
+    height: int,
+    width: int,
+    cache_path: Path | None = None,
+) -> TrainingSet:
+    """Decode and fit every image once, in threads.
+
+    Args:
+        image_ids: labelled images, each once.
+        weights: how often each is drawn, relative to the others; above 0.
+        labels: for each image its boxes [k, 4] (xyxy, image pixels) and class indices [k].
+        sequences: recording of each image; None = an image on its own.
+        read: image_id → uint8 [height, width, 3], upright RGB; None = the image is unusable and left out.
+        fit: (image, height, width) → pixels [3, height, width] and the scale from image to input pixels.
+        height, width: the detector's input, px.
+        cache_path: file of the memory map that holds the pixels; None = they are held in memory.
+
+    Raises:
+        DataError: no images or no usable ones, an image without an entry in `labels`, or weights that are not above 0.
+    """
+    _check(image_ids, weights, labels, sequences)
+    pixels = _pixels(len(image_ids), height, width, cache_path)
+
+    def prepare(image_id: str) -> Fitted | None:
+        image = read(image_id)
+        return None if image is None else fit(image, height, width)
+
+    kept, boxes, classes = list[int](), [], []
+    for i, fitted in enumerate(ThreadExecutor(available_cores()).map(prepare, image_ids)):
+        if fitted is None:
+            continue
+        pixels[len(kept)] = torch.from_numpy(np.ascontiguousarray(fitted.pixels))
+        kept.append(i)
+        image_boxes, image_classes = labels[image_ids[i]]
+        boxes.append(torch.as_tensor(np.array(image_boxes, np.float32).reshape(-1, 4)) * fitted.scale)
+        classes.append(torch.as_tensor(np.array(image_classes, np.int64).reshape(-1)))
+    if not kept:
+        raise DataError(
+            "no labelled image can be read", got=f"{len(image_ids)} unusable images", expected="at least 1 usable one",
+            fix="see the quarantine table for the reasons",
+        )  # fmt: skip
+    groups = [f"image {image_ids[i]}" if sequences[i] is None else str(sequences[i]) for i in kept]
+    kept_weights = torch.tensor([weights[i] for i in kept], dtype=torch.float32)
+    return TrainingSet(pixels[: len(kept)], boxes, classes, kept_weights, groups)
+
+
+def _pixels(n: int, height: int, width: int, cache_path: Path | None) -> UInt8[Tensor, "n 3 height width"]:
+    shape = (n, 3, height, width)
+    if cache_path is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    cache_path.parent.mkdir(parents=True, exist_ok=True)
+    size = n * 3 * height * width
+    return torch.from_file(str(cache_path), shared=True, size=size, dtype=torch.uint8).view(shape)
+
+
+def _check(
+    image_ids: Sequence[str], weights: Sequence[float], labels: Mapping[str, object], sequences: Sequence[str | None]
+) -> None:
+    if not image_ids:
+        raise DataError(
+            "there is nothing to train on", got="0 labelled images", expected="at least 1", fix="label some first"
+        )
+    missing = [image_id for image_id in image_ids if image_id not in labels]
+    if missing:
+        raise DataError(
+            "images to train on have no entry in the labels", got=some(missing), expected="boxes, or an empty list",
+            fix="label them, or leave them out",
+        )  # fmt: skip
+    if not len(image_ids) == len(weights) == len(sequences):
+        raise DataError(
+            "image_ids, weights and sequences differ in length",
+            got=f"{len(image_ids)}, {len(weights)} and {len(sequences)}", expected="one of each for each image",
+        )  # fmt: skip
+    wrong = [f"{i}: {w}" for i, w in zip(image_ids, weights, strict=True) if not 0 < w < float("inf")]
+    if wrong:
+        raise DataError("training weights must be finite and above 0", got=some(wrong), expected="e.g. 1.0")

@@ -1,0 +1,75 @@
+"""An ensemble: members that differ in initialisation, data order and held-back images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from poolscout.config import DetectorConfig, TrainingConfig
+from poolscout.detector.io import member_files, save_member
+from poolscout.training.dataset import TrainingSet
+from poolscout.training.member import Progress, train_member
+
+FOLD_SEED = 7919  # keeps the folds' shuffle apart from the members' seeds
+
+
+def train_ensemble(
+    data: TrainingSet,
+    classes: Sequence[str],
+    detector: DetectorConfig,
+    training: TrainingConfig,
+    out_dir: Path,
+    members: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, Progress], None] | None = None,
+) -> list[Path]:
+    """Train `members` detectors into `out_dir`; one that is finished there already is kept.
+
+    Args:
+        data: all labelled images; each member holds back another part of them for calibration.
+        classes: class names in the order of the class indices.
+        detector, training: architecture and schedule.
+        out_dir: gets member-0.safetensors, member-0.json, … each as soon as it is trained.
+        members: how many.
+        seed: of the ensemble; member i is seeded with seed · 1000 + i.
+        device: where they train.
+        progress: called with the member's number and where it stands.
+
+    Returns:
+        The members' paths, without suffix.
+    """
+    paths = [Path(out_dir) / f"member-{i}" for i in range(members)]
+    for i, path in enumerate(paths):
+        if all(file.is_file() for file in member_files(path)):
+            continue
+        learnt, held = hold_back(data, training.hold_back, fold=i, seed=seed)
+        report = None if progress is None else (lambda state, i=i: progress(i, state))
+        member = train_member(
+            data.subset(learnt), classes, detector, training, seed * 1000 + i, device, data.subset(held), report
+        )
+        save_member(path, member)
+    return paths
+
+
+def hold_back(data: TrainingSet, share: float, fold: int, seed: int) -> tuple[list[int], list[int]]:
+    """Positions to learn from and positions held back; whole sequences, another part for each fold.
+
+    The shuffled sequences are laid in a ring; fold i starts where fold i − 1 ended. At least one sequence is always
+    learnt from; with a single sequence nothing is held back.
+    """
+    by_sequence: dict[str, list[int]] = {}
+    for position, sequence in enumerate(data.sequences):
+        by_sequence.setdefault(sequence, []).append(position)
+    groups = [by_sequence[name] for name in sorted(by_sequence)]
+    order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed + FOLD_SEED)).tolist()
+    wanted, held, at = share * len(data), list[int](), 0
+    for _ in range(fold + 1):
+        held, taken = [], 0
+        while len(held) + 0.5 * len(groups[order[at % len(order)]]) <= wanted and taken < len(groups) - 1:
+            held += groups[order[at % len(order)]]
+            at, taken = at + 1, taken + 1
+    kept = set(range(len(data))) - set(held)
+    return sorted(kept), sorted(held)

@@ -1,0 +1,175 @@
+"""The training of one member, from scratch, on one page."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from poolscout.config import DetectorConfig, TrainingConfig
+from poolscout.detector.calibration import Calibration, fit_calibration, no_calibration
+from poolscout.detector.loss import FOCUS, detection_loss
+from poolscout.detector.member import Member, MemberCard, use_bf16
+from poolscout.detector.model import UNet
+from poolscout.detector.targets import CORE, Targets, build_targets
+from poolscout.errors import NonFiniteError
+from poolscout.training.augment import Batch, Crops, to_input
+from poolscout.training.dataset import TrainingSet
+from poolscout.training.muon import Muon
+
+REPORT_EVERY = 10  # steps
+WARM_UP = 0.1  # share of the steps
+
+
+class Progress(NamedTuple):
+    """Where a training stands."""
+
+    step: int
+    steps: int
+    loss: float  # mean since the last report
+    crops_per_s: float
+
+
+def train_member(
+    data: TrainingSet,
+    classes: Sequence[str],
+    detector: DetectorConfig,
+    training: TrainingConfig,
+    seed: int,
+    device: torch.device | str = "cpu",
+    held_back: TrainingSet | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Member:
+    """Train a detector and calibrate it on `held_back`. The same seed on the same machine gives the same weights.
+
+    Args:
+        data: images to learn from.
+        classes: class names in the order of the class indices.
+        detector, training: architecture and schedule.
+        seed: initialisation, data order, augmentation and dropout follow from it.
+        device: where it trains and the member stays.
+        held_back: labelled images for calibration; None or empty: only the loss's known distortion is undone.
+        progress: called every few steps.
+
+    Raises:
+        NonFiniteError: the loss is no longer a number.
+    """
+    device, started = torch.device(device), time.perf_counter()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)  # layers and dropout draw from the global generator only
+        generator = Generator().manual_seed(seed)
+        model = UNet(len(classes), detector).to(device).to(memory_format=torch.channels_last).train()
+        steps = n_steps(len(data), training)
+        loss = _fit(model, data, detector, training, steps, generator, device, progress)
+    calibration = _calibrate(model, detector, held_back, device)
+    facts = {
+        "images": len(data), "objects": sum(map(len, data.classes)), "steps": steps, "last_loss": loss,
+        "seconds": round(time.perf_counter() - started, 1), "config": training.model_dump(mode="json"),
+    }  # fmt: skip
+    card = MemberCard(architecture=detector, classes=tuple(classes), calibration=calibration, seed=seed, training=facts)
+    return Member(model, card, device)
+
+
+def n_steps(n_images: int, training: TrainingConfig) -> int:
+    """Optimiser steps for so many images."""
+    steps = round(training.epochs * n_images / training.batch_size)
+    return min(max(steps, training.min_steps), training.max_steps)
+
+
+def _fit(
+    model: UNet, data: TrainingSet, detector: DetectorConfig, training: TrainingConfig, steps: int,
+    generator: Generator, device: torch.device, progress: Callable[[Progress], None] | None,
+) -> float:  # fmt: skip
+    """Train `model` in place; it ends with the averaged weights. Returns the last reported loss."""
+    crops = Crops(data, training, generator)
+    optimisers = _optimisers(model, training)
+    parameters = list(model.parameters())
+    average = copy.deepcopy(model)
+    bf16 = use_bf16(detector.bf16, device)
+    total, mean, since = torch.zeros((), device=device), 0.0, time.perf_counter()
+    for step in range(1, steps + 1):
+        batch = crops.draw()
+        images = to_input(batch.images.to(device), training.colour, generator)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            output = model(images)
+        loss = detection_loss(output, _targets(batch, model, images, device), model.stride, training.box_weight)
+        model.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 10.0)
+        for optimiser in optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = training.learning_rate * one_cycle((step - 0.5) / steps)
+            optimiser.step()
+        _update_average(average, model, 1 - 1 / max(training.average_last * steps, 1))
+        total += loss.detach()
+        if step % REPORT_EVERY == 0 or step == steps:
+            n = step % REPORT_EVERY or REPORT_EVERY
+            mean = float(total) / n  # waits for the device: only here
+            if not mean < float("inf"):
+                raise NonFiniteError(
+                    f"the training loss is {mean} at step {step}", got=mean, expected="a number",
+                    fix="lower training.learning_rate, or set detector.bf16 to off",
+                )  # fmt: skip
+            now = time.perf_counter()
+            if progress is not None:
+                progress(Progress(step, steps, mean, n * training.batch_size / (now - since)))
+            since = now
+            total.zero_()
+    model.load_state_dict(average.state_dict())
+    return mean
+
+
+def _targets(batch: Batch, model: UNet, images: Tensor, device: torch.device) -> Targets:
+    height, width = images.shape[2] // model.stride, images.shape[3] // model.stride
+    return build_targets(
+        batch.boxes_xyxy_px.to(device), batch.classes.to(device), batch.owners.to(device),
+        len(images), model.n_classes, height, width, model.stride,
+    )  # fmt: skip
+
+
+def one_cycle(done: float) -> float:
+    """Share of the peak learning rate when the share `done` of the training is: up linearly, down as a cosine."""
+    if done < WARM_UP:
+        return done / WARM_UP
+    return 0.5 + 0.5 * math.cos(math.pi * (done - WARM_UP) / (1 - WARM_UP))
+
+
+def _optimisers(model: UNet, training: TrainingConfig) -> list[Optimizer]:
+    """Muon for the inner convolutions; AdamW for the output layer, and for gains and biases without decay."""
+    inner = [p for name, p in model.named_parameters() if p.ndim == 4 and not name.startswith("output")]
+    gains = [p for p in model.parameters() if p.ndim == 1]
+    decay = training.weight_decay
+    groups = [{"params": [model.output.weight], "weight_decay": decay}, {"params": gains, "weight_decay": 0.0}]
+    return [Muon(inner, training.learning_rate, decay), AdamW(groups, training.learning_rate)]
+
+
+@torch.no_grad()
+def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+    """Moving average of weights and batch statistics (Polyak & Juditsky 1992)."""
+    old = [v for v in average.state_dict().values() if v.is_floating_point()]
+    new = [v for v in model.state_dict().values() if v.is_floating_point()]
+    torch._foreach_lerp_(old, new, 1 - decay)
+
+
+@torch.no_grad()
+def _calibrate(
+    model: UNet, detector: DetectorConfig, held_back: TrainingSet | None, device: torch.device
+) -> Calibration:
+    if held_back is None or len(held_back) == 0:
+        return no_calibration(model.n_classes, FOCUS)
+    model.eval()
+    logits, centres = [], []
+    for i in range(len(held_back)):
+        images = held_back.images[i : i + 1].to(device, torch.float32, memory_format=torch.channels_last) / 255
+        with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(detector.bf16, device)):
+            logits.append(model(images).logits.float())
+        boxes, classes = held_back.boxes_xyxy_px[i].to(device), held_back.classes[i].to(device)
+        batch = Batch(images, boxes, classes, torch.zeros_like(classes))
+        centres.append(_targets(batch, model, images, device).heat >= CORE)
+    return fit_calibration(torch.cat(logits), torch.cat(centres), FOCUS, sum(map(len, held_back.classes)))

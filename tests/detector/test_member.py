@@ -1,0 +1,125 @@
+import json
+
+import pytest
+import torch
+
+from poolscout.config import DetectorConfig
+from poolscout.detector.calibration import Calibration, no_calibration
+from poolscout.detector.decode import boxes_from_map
+from poolscout.detector.io import load_member, member_files, save_member
+from poolscout.detector.member import Member, MemberCard, use_bf16
+from poolscout.detector.model import UNet
+from poolscout.errors import CorruptPartError, TableError
+
+SMALL = DetectorConfig(height=64, width=96, stem=8, widths=(8, 12, 16, 24), neck=16, bf16="off")
+IMAGES = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def make_member(config: DetectorConfig = SMALL, calibration: Calibration | None = None, seed: int = 0) -> Member:
+    torch.manual_seed(seed)
+    model = UNet(3, config)
+    torch.nn.init.normal_(model.output.weight, std=0.5)
+    model.train()(torch.rand(4, 3, 64, 96))  # batch statistics that are not 0 and 1
+    calibration = calibration or no_calibration(3, focus=2.0)
+    card = MemberCard(
+        architecture=config, classes=("a", "b", "c"), calibration=calibration, seed=seed, training={"steps": 7}
+    )
+    return Member(model, card)
+
+
+def test_output_is_the_plain_model_calibrated():
+    calibration = Calibration(focus=2.0, temperature=1.5, biases=(0.1, -0.2, 0.3))
+    member = make_member(calibration=calibration)
+    plain = member.model(IMAGES.float() / 255)  # batch norm not folded
+    output = member(IMAGES)
+    assert torch.allclose(output.probabilities, calibration.apply(plain.logits), atol=1e-4)
+    assert torch.allclose(output.boxes_xyxy_px, boxes_from_map(plain.boxes, 4), atol=1e-2)
+    assert torch.allclose(output.features, plain.features, atol=1e-4)
+    assert output.probabilities.dtype == torch.float32
+    assert output.features.dtype == torch.float32
+    assert Member.provenance == "sigmoid map"
+
+
+def test_an_image_does_not_depend_on_its_batch():
+    member = make_member()
+    both, alone = member(IMAGES), member(IMAGES[1:])
+    assert torch.allclose(both.probabilities[1:], alone.probabilities, atol=1e-5)
+
+
+def test_bfloat16_is_close_to_float32_and_its_probabilities_are_not_quantised():
+    exact, rough = make_member()(IMAGES), make_member(SMALL.model_copy(update={"bf16": "on"}))(IMAGES)
+    assert rough.probabilities.dtype == torch.float32
+    assert not torch.equal(exact.probabilities, rough.probabilities)
+    assert torch.allclose(exact.probabilities, rough.probabilities, atol=0.1)
+    assert not torch.equal(rough.probabilities, rough.probabilities.bfloat16().float())
+
+
+def test_bf16_choice():
+    assert use_bf16("on", torch.device("cpu")) is True
+    assert use_bf16("off", torch.device("cpu")) is False
+
+
+def test_saved_and_loaded_is_the_same_member(tmp_path):
+    member = make_member()
+    save_member(tmp_path / "models" / "member-0", member)
+    loaded = load_member(tmp_path / "models" / "member-0")
+    assert loaded.card == member.card
+    for a, b in zip(member(IMAGES), loaded(IMAGES), strict=True):
+        assert torch.equal(a, b)
+    assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["member-0.json", "member-0.safetensors"]
+
+
+def test_same_member_same_bytes(tmp_path):
+    for name in ("x", "y"):
+        save_member(tmp_path / name, make_member())
+    for x, y in zip(member_files(tmp_path / "x"), member_files(tmp_path / "y"), strict=True):
+        assert x.read_bytes() == y.read_bytes()
+
+
+def test_unknown_format_version_is_refused(tmp_path):
+    save_member(tmp_path / "m", make_member())
+    card = tmp_path / "m.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "format_version": 99}))
+    with pytest.raises(TableError, match=r"(?s)m\.json: unknown format version.*got:\s+99.*expected: 1.*fix:"):
+        load_member(tmp_path / "m")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    save_member(tmp_path / "m", make_member())
+    (tmp_path / "m.safetensors").unlink()
+    with pytest.raises(TableError, match=r"m\.safetensors: no such file"):
+        load_member(tmp_path / "m")
+
+
+def test_cut_off_weights_are_refused(tmp_path):
+    save_member(tmp_path / "m", make_member())
+    weights = tmp_path / "m.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CorruptPartError, match=r"m\.safetensors: not the weights that m\.json describes"):
+        load_member(tmp_path / "m")
+
+
+def test_weights_of_another_architecture_are_refused(tmp_path):
+    save_member(tmp_path / "m", make_member())
+    save_member(tmp_path / "n", make_member(SMALL.model_copy(update={"neck": 24})))
+    (tmp_path / "n.safetensors").replace(tmp_path / "m.safetensors")
+    with pytest.raises(CorruptPartError, match="not the weights"):
+        load_member(tmp_path / "m")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '"x"'])
+def test_json_that_is_no_member_is_refused(tmp_path, text):
+    save_member(tmp_path / "m", make_member())
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(CorruptPartError, match=r"m\.json: not a member's json"):
+        load_member(tmp_path / "m")
+
+
+def test_a_wrong_field_is_named(tmp_path):
+    save_member(tmp_path / "m", make_member())
+    card = tmp_path / "m.json"
+    values = json.loads(card.read_text())
+    values["architecture"]["stride"] = 5
+    card.write_text(json.dumps(values))
+    with pytest.raises(CorruptPartError, match=r"m\.json: architecture\.stride is wrong"):
+        load_member(tmp_path / "m")

@@ -1,0 +1,49 @@
+import math
+
+import pytest
+import torch
+
+from poolscout.training.muon import MOMENTUM, Muon, orthogonal
+
+
+@pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
+def test_orthogonal_keeps_the_singular_vectors_and_evens_out_the_values(shape):
+    u, _, v = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(0)), full_matrices=False)
+    values = torch.logspace(0, -1.5, min(shape))
+    result = orthogonal(u @ torch.diag(values) @ v * 100)
+    assert result.shape == shape
+    inside = u.T @ result @ v.T
+    assert inside.diagonal().min() > 0.6
+    assert inside.diagonal().max() < 1.3
+    assert (inside - torch.diag(inside.diagonal())).abs().max() < 0.05
+
+
+def test_a_zero_gradient_changes_nothing_but_decay():
+    kernel = torch.nn.Parameter(torch.ones(4, 2, 3, 3))
+    kernel.grad = torch.zeros_like(kernel)
+    Muon([kernel], lr=0.1, weight_decay=0.5).step()
+    assert torch.allclose(kernel, torch.full_like(kernel, 1 - 0.1 * 0.5))
+
+
+def test_a_step_is_downhill_and_as_large_as_adamws():
+    generator = torch.Generator().manual_seed(1)
+    kernel = torch.nn.Parameter(torch.zeros(16, 8, 3, 3))
+    kernel.grad = torch.randn(kernel.shape, generator=generator) * 1e-4  # its size must not matter
+    Muon([kernel], lr=0.01, weight_decay=0.0).step()
+    moved = kernel.detach()
+    assert (moved * kernel.grad).sum() < 0
+    # 16 singular values near 1 spread over 16·72 entries, times 0.2·√72
+    expected = 0.01 * 0.2 * math.sqrt(72) * math.sqrt(16 / (16 * 72))
+    assert moved.square().mean().sqrt().item() == pytest.approx(expected, rel=0.3)
+
+
+def test_momentum_carries_on():
+    kernel = torch.nn.Parameter(torch.zeros(4, 2, 1, 1))
+    optimiser = Muon([kernel], lr=1.0, weight_decay=0.0)
+    first = torch.eye(4, 2)[:, :, None, None]
+    kernel.grad = first.clone()
+    optimiser.step()
+    before = kernel.detach().clone()
+    kernel.grad = -first * (1 - MOMENTUM) / 10  # weak: the memory of the first gradient outweighs it
+    optimiser.step()
+    assert ((kernel.detach() - before) * first).sum() < 0
