@@ -96,7 +96,15 @@ def forward_alone(n_images: int, members: list[Member]) -> None:
     pixels = torch.randint(0, 256, (ONE.batch_size, 3, DETECTOR.height, DETECTOR.width), dtype=torch.uint8)
     for _ in range(0, n_images, ONE.batch_size):
         for member in members:
-            member(pixels)
+            bare_forward(member, pixels)
+
+
+@torch.inference_mode()
+def bare_forward(member: Member, pixels: torch.Tensor) -> None:
+    """The network alone: no calibration, no boxes from the maps."""
+    x = pixels.to(torch.float32, memory_format=torch.channels_last) / 255
+    with torch.autocast("cpu", torch.bfloat16, enabled=member._bf16):
+        member._forward(x)
 
 
 def seconds(do: Callable[[], object]) -> tuple[float, float]:

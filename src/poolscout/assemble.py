@@ -48,6 +48,8 @@ def resolve_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
+        if torch.device(name).type not in ("cpu", "cuda"):
+            raise RuntimeError(f"a device of type {torch.device(name).type}")
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(

@@ -11,13 +11,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from poolscout.errors import ConfigError, nearest
 
 
 class Room(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PoolConfig(Room):
@@ -53,8 +63,10 @@ class LabellingConfig(Room):
     @field_validator("classes")
     @classmethod
     def _classes_differ(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if classes is not None and (not classes or "" in classes or len(set(classes)) != len(classes)):
+        if classes is not None and (not classes or len(set(classes)) != len(classes)):
             raise ValueError(f"one or more class names, each once; not {list(classes)}")
+        if classes is not None and not all(name and name.isprintable() for name in classes):
+            raise ValueError(f"class names of printable characters; not {list(classes)}")
         return classes
 
 
@@ -63,11 +75,13 @@ class DetectorConfig(Room):
     width: int = Field(320, gt=0, multiple_of=32, description="input width, px")
     stride: Literal[4, 8, 16] = Field(4, description="input pixels a map position")
     stem: int = Field(16, ge=1, description="channels at stride 2")
-    widths: tuple[int, int, int, int] = Field(
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] = Field(
         (32, 64, 128, 160),
         description="channels at strides 4, 8, 16 and 32; the last is the embedding's length",
     )
-    blocks: tuple[int, int, int, int] = Field((1, 1, 1, 1), description="residual blocks at each of these strides")
+    blocks: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt, NonNegativeInt] = Field(
+        (1, 1, 1, 1), description="residual blocks at each of these strides"
+    )
     neck: int = Field(64, ge=1, description="channels of the decoder")
     dropout: float = Field(0.05, ge=0, lt=1, description="share of decoder inputs dropped in training")
     nms_iou: float = Field(0.6, gt=0, le=1, description="of two boxes of a class that overlap more, the weaker goes")
@@ -80,10 +94,12 @@ class TrainingConfig(Room):
     epochs: float = Field(16, gt=0, description="crops drawn an image, within the bounds on steps")
     min_steps: int = Field(600, ge=10, description="fewest optimiser steps, however few the images")
     max_steps: int = Field(3000, ge=10, description="most optimiser steps, however many the images")
-    batch_size: int = Field(8, ge=1, description="crops an optimiser step")
+    batch_size: int = Field(8, ge=2, description="crops an optimiser step")
     crop_height: int = Field(160, gt=0, multiple_of=32, description="training crop's height, px of the input")
     crop_width: int = Field(256, gt=0, multiple_of=32, description="training crop's width, px of the input")
-    zoom: tuple[float, float] = Field((0.6, 1.7), description="least and greatest random zoom of a crop")
+    zoom: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.6, 1.7), description="least and greatest random zoom of a crop"
+    )
     on_objects: float = Field(0.65, ge=0, le=1, description="share of crops placed on an object, classes balanced")
     balance: float = Field(0.8, ge=0, le=1, description="0: objects drawn as they come; 1: every class equally often")
     flip: float = Field(0.5, ge=0, le=1, description="probability of a left-right flip")
@@ -95,6 +111,14 @@ class TrainingConfig(Room):
         0.03, ge=0, lt=1, description="time constant of the weights' moving average, share of the steps"
     )
     hold_back: float = Field(0.1, ge=0, lt=1, description="share of labelled images kept for calibration")
+
+    @model_validator(mode="after")
+    def _zoom_rises(self) -> TrainingConfig:
+        if self.zoom[0] > self.zoom[1]:
+            raise ValueError(f"zoom: the least must not be above the greatest; got {list(self.zoom)}")
+        if self.min_steps > self.max_steps:
+            raise ValueError(f"min_steps must not be above max_steps; got {self.min_steps} and {self.max_steps}")
+        return self
 
 
 class ScorerChoice(Room):
@@ -140,7 +164,7 @@ class ReportConfig(Room):
 
 
 class RunConfig(Room):
-    name: str = Field("run", pattern=r"^[\w.-]+$", description="the run's name; its folder is runs/NAME by default")
+    name: str = Field("run", pattern=r"^\w[\w.-]*$", description="the run's name; its folder is runs/NAME by default")
     seed: int = Field(0, ge=0, description="everything random in the run follows from it")
     rounds: int = Field(3, ge=1, description="rounds of scoring, selection, labelling and training")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
@@ -153,6 +177,12 @@ class RunConfig(Room):
     selection: SelectionConfig = SelectionConfig()
     references: ReferenceConfig = ReferenceConfig()
     report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_rooms(cls, values: Any) -> Any:
+        """`training:` with nothing below it, as YAML reads it, means the defaults."""
+        return {key: {} if value is None else value for key, value in values.items()}
 
     @model_validator(mode="after")
     def _scorers_differ(self) -> RunConfig:

@@ -91,7 +91,12 @@ def freeze_labels(world: World, arm: Arm, number: int) -> None:
         )
 
     inputs = {"picks": file_hash(before)} if before.exists() else {}
-    world.folder.stage(folder, Work("labels", {}, inputs), [folder / "labels.json"], do)
+    if world.oracle is not None:
+        inputs["labels"] = arm.labels.digest(number + 1)
+    elif number == 0 and (file := world.config.labelling.initial_labels) is not None:
+        inputs["labels"] = file_hash(file)
+    work = Work("labels", {"classes": list(world.classes)}, inputs)
+    world.folder.stage(folder, work, [folder / "labels.json"], do)
 
 
 def add_labels(path: Path, file: Path, *, allow_empty: bool = False) -> dict[str, Any]:
@@ -124,10 +129,11 @@ def add_labels(path: Path, file: Path, *, allow_empty: bool = False) -> dict[str
             allow_empty=allow_empty,
         )
     return {
-        "labelled": f"{receipt.n_images} images, {receipt.n_boxes} boxes",
-        "replaced": f"{receipt.n_replaced} images that had labels before",
-        "still missing": f"{len(receipt.missing)} images",
-        "not asked for": f"{len(receipt.unasked)} images",
+        "images": receipt.n_images,
+        "boxes": receipt.n_boxes,
+        "replaced": receipt.n_replaced,
+        "still missing": len(receipt.missing),
+        "not asked for": len(receipt.unasked),
         **({"notes": "; ".join(receipt.notes)} if receipt.notes else {}),
     }
 
@@ -137,7 +143,8 @@ def deliver(
 ) -> None:
     """Put labels into the arm's store as delivery number `delivery`, once."""
     store = arm.labels
-    work = Work(f"delivery-{delivery:05d}", {"classes": list(world.classes)}, inputs)
+    settings = {"classes": list(world.classes), "bad_boxes": world.config.labelling.bad_boxes}
+    work = Work(f"delivery-{delivery:05d}", settings, {**inputs, "annotations": world.oracle_digest})
     world.folder.stage(
         store.folder, work, store.paths(delivery), lambda: store.add(labels(), source, delivery=delivery)
     )

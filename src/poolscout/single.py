@@ -19,7 +19,7 @@ from poolscout.assemble import (
 )
 from poolscout.config import RunConfig, SelectionConfig, build_config
 from poolscout.engine.progress import Progress
-from poolscout.errors import ConfigError, DataError, some
+from poolscout.errors import ConfigError, DataError, TableError, some
 from poolscout.evaluation import detect, evaluate, wmap
 from poolscout.formats.coco import read_coco
 from poolscout.labels import Oracle, sizes_of
@@ -28,15 +28,27 @@ from poolscout.scoring import score_pool
 from poolscout.selection import candidate_rows, select_images
 from poolscout.tables.atomic import atomic_path
 from poolscout.tables.declared import EMBEDDINGS, POOL, QUARANTINE, SCORES, SELECTION
+from poolscout.tables.manifest import Work, file_hash, fingerprint
 from poolscout.tables.parquet import read_table, write_table
+from poolscout.tables.runfolder import RunFolder
 from poolscout.training import train_ensemble
 from poolscout.training.member import n_steps
 
 
 def train_from_coco(
-    annotations: Path, out: Path, *, images: Path | None, overrides: Sequence[str], progress: Progress
+    annotations: Path,
+    out: Path,
+    *,
+    images: Path | None,
+    overrides: Sequence[str],
+    progress: Progress,
+    redo_stale: bool = False,
 ) -> dict[str, Any]:
-    """Train an ensemble on the labelled images of a COCO file into the folder `out`."""
+    """Train an ensemble on the labelled images of a COCO file into the folder `out`; finished members are kept.
+
+    Raises:
+        RunError: `out` holds members trained with other settings or labels, and `redo_stale` is off.
+    """
     config, listing = _listed(annotations, images, overrides)
     oracle = Oracle(
         annotations, config.labelling.classes, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)
@@ -44,46 +56,99 @@ def train_from_coco(
     for note in oracle.notes:
         progress.say(note)
     labels = oracle.reveal(listing.pool["image_id"].to_pylist())
-    reader = image_reader(listing.pool, config.pool.max_pixels)
-    training_set, rejected = training_set_of(labels, oracle.classes, listing.pool, {}, reader, config.detector)
-    write_table(out / "quarantine.parquet", QUARANTINE, pa.concat_tables([listing.quarantine, rejected]))
     members = config.training.members
-    with progress.task("training", members * n_steps(len(training_set), config.training)) as task:
-        paths = train_ensemble(
-            training_set,
-            oracle.classes,
-            config.detector,
-            config.training,
-            out,
-            members=members,
-            seed=seed_for(config.seed, "train"),
-            device=resolve_device(config.device),
-            progress=training_progress(task, members),
+    work = Work(
+        "train",
+        {
+            "detector": config.detector.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json"),
+            "classes": list(oracle.classes),
+            "seed": config.seed,
+        },
+        {"annotations": file_hash(annotations), "images": fingerprint(listing.pool["uri"].to_pylist())},
+    )
+
+    def do() -> None:
+        reader = image_reader(listing.pool, config.pool.max_pixels)
+        data, rejected = training_set_of(
+            labels, oracle.classes, listing.pool, {}, reader, config.detector, out / ".pixels"
         )
-    return {"trained": len(paths), "images": len(training_set), "boxes": labels.boxes.num_rows, "models": out}
+        with progress.task("training", members * n_steps(len(data), config.training)) as task:
+            train_ensemble(
+                data,
+                oracle.classes,
+                config.detector,
+                config.training,
+                out,
+                members=members,
+                seed=seed_for(config.seed, "train"),
+                device=resolve_device(config.device),
+                progress=training_progress(task, members),
+            )
+        write_table(out / "quarantine.parquet", QUARANTINE, pa.concat_tables([listing.quarantine, rejected]))
+        (out / ".pixels").unlink(missing_ok=True)
+
+    folder = RunFolder(out, redo_stale=redo_stale)
+    with folder.lock():
+        # Also members that are there beyond those asked for: an ensemble is all that lies in its folder.
+        made = {out / f"member-{i}{suffix}" for i in range(members) for suffix in (".safetensors", ".json")}
+        outputs = [*sorted(made), out / "quarantine.parquet"]
+        folder.stage(out, work, outputs, do, stale=list(out.glob("member-*")))
+    n_rejected = read_table(out / "quarantine.parquet", QUARANTINE).num_rows
+    return {
+        "trained": members,
+        "images": listing.pool.num_rows + listing.quarantine.num_rows - n_rejected,
+        "boxes": labels.boxes.num_rows,
+        "in quarantine": n_rejected,
+        "models": out,
+    }
 
 
 def score_source(
-    source: Path, models: Path, out: Path, *, images: Path | None, overrides: Sequence[str], progress: Progress
+    source: Path,
+    models: Path,
+    out: Path,
+    *,
+    images: Path | None,
+    overrides: Sequence[str],
+    progress: Progress,
+    redo_stale: bool = False,
 ) -> dict[str, Any]:
-    """Score every image of a source with the ensemble in `models`; tables go to `out`."""
+    """Score every image of a source with the ensemble in `models`; tables go to `out`, finished parts are kept.
+
+    Raises:
+        RunError: `out` holds scores of other images, models or settings, and `redo_stale` is off.
+    """
     config, listing = _listed(source, images, overrides)
     members = load_members(models, resolve_device(config.device))
-    with progress.task("scoring", listing.pool.num_rows) as task:
-        summary = score_pool(
-            listing.pool,
-            image_reader(listing.pool, config.pool.max_pixels),
-            members,
-            config.scoring,
-            out,
-            height=members[0].architecture.height,
-            width=members[0].architecture.width,
-            progress=lambda done, _: task.update(done),
-        )
-    write_table(out / "pool.parquet", POOL, listing.pool)
-    write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
-    rejected = summary.n_rejected + listing.quarantine.num_rows
-    return {"scored": summary.n_scored, "in quarantine": rejected, "written": out}
+    inputs = {"models": file_hash(models), "images": fingerprint(listing.pool["uri"].to_pylist())}
+    work = Work("score", config.scoring.model_dump(mode="json"), inputs)
+
+    def do() -> None:
+        write_table(out / "pool.parquet", POOL, listing.pool)
+        write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
+        with progress.task("scoring", listing.pool.num_rows) as task:
+            score_pool(
+                listing.pool,
+                image_reader(listing.pool, config.pool.max_pixels),
+                members,
+                config.scoring,
+                out,
+                height=members[0].architecture.height,
+                width=members[0].architecture.width,
+                progress=lambda done, _: task.update(done),
+            )
+
+    names = ("scores", "embeddings", "detections", "quarantine", "pool.parquet", "pool_quarantine.parquet")
+    folder = RunFolder(out, redo_stale=redo_stale)
+    with folder.lock():
+        folder.stage(out, work, [out / name for name in names], do)
+    n_rejected = read_table(out / "quarantine", QUARANTINE).num_rows
+    return {
+        "scored": listing.pool.num_rows - n_rejected,
+        "in quarantine": n_rejected + listing.quarantine.num_rows,
+        "written": out,
+    }
 
 
 def select_from_tables(
@@ -103,6 +168,8 @@ def select_from_tables(
         raise ConfigError("--n: nothing to pick", got=n, expected="at least 1")
     table = read_table(scores, SCORES)
     columns = [c for c in table.column_names if c != "image_id" and not c.endswith("_per_class")]
+    if not columns:
+        raise TableError(f"{scores}: no score column", got=table.column_names, expected="e.g. entropy_max")
     if rank_by is not None and rank_by not in columns:
         raise ConfigError(f"{scores}: no score column {rank_by!r}", got=rank_by, expected=some(columns))
     if pool is not None:
@@ -156,6 +223,9 @@ def evaluate_on_coco(
             progress=task.update,
         )
     bad = set(rejected["image_id"].to_pylist())
+    n_bad = len(bad) + listing.quarantine.num_rows
+    if n_bad:
+        progress.say(f"{n_bad} test images cannot be read and are left out of the figures")
     rows = listing.pool.to_pylist()
     metrics = evaluate(
         read_coco(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)),

@@ -64,7 +64,8 @@ def train(world: World, arm: Arm, number: int) -> None:
         data, rejected = training_set_of(
             labels, world.classes, world.pool, weights, world.reader, config.detector, cache
         )
-        write_table(folder / "training_quarantine.parquet", QUARANTINE, rejected)
+        if rejected.num_rows:
+            world.progress.say(f"{rejected.num_rows} labelled images cannot be read and are left out of training")
         if absent := [name for name, count in frozen["boxes_per_class"].items() if count == 0]:
             world.progress.say(f"no labelled example of {some(absent)} yet: the detectors cannot know it")
         steps = arm.members * n_steps(len(data), config.training)
@@ -81,6 +82,7 @@ def train(world: World, arm: Arm, number: int) -> None:
                 device=world.device,
                 progress=training_progress(task, arm.members),
             )
+        write_table(folder / "training_quarantine.parquet", QUARANTINE, rejected)
         cache.unlink(missing_ok=True)
 
     world.folder.stage(folder, work, [folder / "models", folder / "training_quarantine.parquet"], do)
@@ -105,7 +107,8 @@ def evaluate(world: World, arm: Arm, number: int) -> None:
         title = f"{arm.title}round {number}: evaluating"
         write_json(folder / "metrics.json", cost | ({} if test is None else _measured(world, test, folder, title)))
 
-    world.folder.stage(folder, Work("evaluate", world.config.evaluation.model_dump(mode="json"), inputs), outputs, do)
+    settings = {**world.config.evaluation.model_dump(mode="json"), "bad_boxes": world.config.labelling.bad_boxes}
+    world.folder.stage(folder, Work("evaluate", settings, inputs), outputs, do)
 
 
 def _measured(world: World, test: TestSet, folder: Path, title: str) -> dict[str, Any]:
@@ -116,6 +119,8 @@ def _measured(world: World, test: TestSet, folder: Path, title: str) -> dict[str
         )
     write_table(folder / "test_detections.parquet", DETECTIONS, detections)
     write_table(folder / "test_quarantine.parquet", QUARANTINE, rejected)
+    if rejected.num_rows:
+        world.progress.say(f"{rejected.num_rows} test images cannot be read and are left out of the figures")
     bad = set(ids_of(rejected))
     rows = test.images.select(["image_id", "width", "height"]).to_pylist()
     sizes = {row["image_id"]: (row["width"], row["height"]) for row in rows if row["image_id"] not in bad}

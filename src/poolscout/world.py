@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -12,10 +13,11 @@ import yaml
 from poolscout.assemble import image_reader, resolve_device, seed_for, versions
 from poolscout.config import PoolConfig, RunConfig, SelectionConfig
 from poolscout.engine.progress import Progress
-from poolscout.errors import ConfigError, DataError, OtherRunError, nearest, some
+from poolscout.errors import ConfigError, CorruptPartError, DataError, OtherRunError, nearest, some
+from poolscout.evaluation.size_weighted import area_ranges
 from poolscout.formats.coco import CocoFile, read_coco
 from poolscout.labels import LabelStore, Oracle, sizes_of
-from poolscout.pool import ImageReader, list_pool
+from poolscout.pool import ImageReader, image_files, list_pool
 from poolscout.scoring import check_scoring
 from poolscout.selection import check_sampler
 from poolscout.tables.atomic import write_json, write_text
@@ -50,6 +52,7 @@ class World:
     oracle: Oracle | None
     test: TestSet | None
     device: torch.device
+    oracle_digest: str  # of the file the oracle answers from; empty without one
 
     def seed(self, purpose: str) -> int:
         """The run's seed for one purpose."""
@@ -83,8 +86,8 @@ def claim(folder: RunFolder, config: RunConfig) -> None:
     Raises:
         OtherRunError: the folder holds another run, or files that are no run's.
     """
-    if folder.config.exists():
-        theirs = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    if folder.config.exists() and any(folder.path.rglob("*.manifest.json")):
+        theirs = _stored_config(folder)
         for key, old, new in (
             ("name", theirs.get("name"), config.name),
             ("pool.source", theirs.get("pool", {}).get("source"), str(config.pool.source)),
@@ -97,7 +100,8 @@ def claim(folder: RunFolder, config: RunConfig) -> None:
                     fix="choose another --out, or go on with that run's own config",
                 )
         return
-    strangers = [p.name for p in folder.path.iterdir() if not p.name.startswith(".")]
+    ours = {folder.config.name, "versions.json"} if folder.config.exists() else set()
+    strangers = [p.name for p in folder.path.iterdir() if not p.name.startswith(".") and p.name not in ours]
     if strangers:
         raise OtherRunError(
             f"{folder.path}: this folder holds files that no run wrote",
@@ -106,6 +110,21 @@ def claim(folder: RunFolder, config: RunConfig) -> None:
             fix="choose another --out",
         )
     write_config(folder, config)
+
+
+def _stored_config(folder: RunFolder) -> dict[str, Any]:
+    try:
+        stored = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        stored = None
+    if not isinstance(stored, dict) or not isinstance(stored.get("pool"), dict):
+        raise CorruptPartError(
+            f"{folder.config}: not a run's config",
+            got="something else, or nothing",
+            expected="the settings that this run was started with",
+            fix="copy the settings you started the run with to this file",
+        )
+    return stored
 
 
 def write_config(folder: RunFolder, config: RunConfig) -> None:
@@ -121,14 +140,16 @@ def open_world(folder: RunFolder, config: RunConfig, progress: Progress) -> Worl
         ConfigError, DataError: an empty pool, a budget beyond it, an unknown class, a test image that is in the pool.
     """
     pool = _listed(folder, folder.path, "pool", config.pool, progress)
-    oracle = None
+    oracle, oracle_digest = None, ""
     if config.labelling.mode == "oracle":
+        annotations = config.labelling.annotations or config.pool.source
         oracle = Oracle(
-            config.labelling.annotations or config.pool.source,
+            annotations,
             config.labelling.classes,
             bad_boxes=config.labelling.bad_boxes,
             sizes=sizes_of(pool),
         )
+        oracle_digest = file_hash(annotations)
         for note in oracle.notes:
             progress.say(f"labels: {note}")
     world = World(
@@ -141,6 +162,7 @@ def open_world(folder: RunFolder, config: RunConfig, progress: Progress) -> Worl
         oracle=oracle,
         test=_test_set(folder, config, progress),
         device=torch.device(resolve_device(config.device)),
+        oracle_digest=oracle_digest,
     )
     _check_fit(world)
     return world
@@ -172,7 +194,7 @@ def _listed(folder: RunFolder, at: Path, name: str, config: PoolConfig, progress
 
 
 def _names_and_sizes(folder: Path) -> list[tuple[str, int]]:
-    return sorted((str(p.relative_to(folder)), p.stat().st_size) for p in folder.rglob("*") if p.is_file())
+    return sorted((str(path.relative_to(folder)), path.stat().st_size) for path in image_files(folder))
 
 
 def _classes(config: RunConfig, oracle: Oracle | None) -> tuple[str, ...]:
@@ -227,11 +249,16 @@ def _check_fit(world: World) -> None:
             )
     if world.test is not None:
         _check_test_set(world, world.test)
+    if world.config.evaluation.size_buckets is not None:
+        area_ranges(world.config.evaluation.size_buckets)
 
 
 def _check_budget(world: World) -> None:
     config, n_pool = world.config, world.pool.num_rows
-    n_initial = 0 if config.labelling.initial_labels else config.labelling.initial
+    n_initial = config.labelling.initial
+    if (file := config.labelling.initial_labels) is not None:
+        known = {image.image_id for image in read_coco(file, bad_boxes=config.labelling.bad_boxes).images}
+        n_initial = len(known & set(world.pool["image_id"].to_pylist()))
     if config.labelling.initial == 0 and config.labelling.initial_labels is None:
         raise ConfigError(
             "labelling.initial: the first detectors need labels",
@@ -258,6 +285,13 @@ def _check_test_set(world: World, test: TestSet) -> None:
             got=some(shared),
             expected="test images that no stage can learn from",
             fix="take them out of one of the two",
+        )
+    if not set(test.truth.boxes["class"].to_pylist()) & set(world.classes):
+        raise DataError(
+            "evaluation.annotations: not one box of the classes to learn",
+            got=f"{test.truth.boxes.num_rows} boxes on {test.images.num_rows} images",
+            expected=f"boxes of {some(world.classes)}",
+            fix="name the right file, or leave evaluation out",
         )
     missing = [name for name in world.classes if name not in test.truth.classes]
     if missing:

@@ -6,6 +6,7 @@ import csv
 import json
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import yaml
 
 from poolscout.cli import app as cli
 from poolscout.cli.document import cli_markdown, config_markdown
+from poolscout.config import build_config
 from tests.loop.tiny import CLASSES, tiny_config, write_data
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -49,7 +51,9 @@ def done(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     ended = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout)["report"] == str(out / "report.html")
+    result = json.loads(ended.stdout)
+    assert result["report"] == str(out / "report.html")
+    assert [facts["images"] for facts in result["rounds"]] == [8, 14]
     assert "round 0: scoring" in ended.stderr
     return out
 
@@ -60,9 +64,23 @@ def test_each_stage_alone_on_tables(capsys: pytest.CaptureFixture[str], data: Pa
     code, out, _ = poolscout(capsys, "train", data / "pool.json", "--out", tmp_path / "models", *sets, "--json")
     assert (code, json.loads(out)["trained"]) == (0, 2)
 
+    # Other data or settings are not passed off as the old result.
+    code, _, err = poolscout(capsys, "train", data / "test.json", "--out", tmp_path / "models", *sets)
+    assert code == 6
+    assert "stage 'train'" in err
+    code, out, _ = poolscout(
+        capsys, "train", data / "pool.json", "--out", tmp_path / "models", *sets, "--set=training.members=1",
+        "--redo-stale", "--json",
+    )  # fmt: skip
+    assert code == 0
+    assert [path.name for path in sorted((tmp_path / "models").glob("*.safetensors"))] == ["member-0.safetensors"]
+
     models = done / "round-000" / "models"
     code, out, _ = poolscout(capsys, "score", data / "pool.json", "--models", models, "--out", tmp_path / "s", "--json")
     assert (code, json.loads(out)["scored"]) == (0, 40)
+
+    code, _, err = poolscout(capsys, "score", data / "pool.json", "--models", models, "--out", done / "round-000")
+    assert code == 6, "a run's own scores are not overwritten"
 
     picks = tmp_path / "picks.csv"
     code, _, _ = poolscout(capsys, "select", "--scores", tmp_path / "s" / "scores", "--n", 5, "--out", picks)
@@ -83,7 +101,7 @@ def test_each_stage_alone_on_tables(capsys: pytest.CaptureFixture[str], data: Pa
 
     code, out, _ = poolscout(capsys, "report", done)
     assert code == 0
-    assert "report.html" in out.replace("\n", "")
+    assert str(done / "report.html") in out
 
 
 def test_a_run_that_waits_exits_with_3_and_says_what_to_do(
@@ -121,7 +139,14 @@ def test_mistakes_end_in_a_message_and_an_exit_code(
     assert got == code if code is not None else got > 0
 
 
-def test_sandbox_demo_settings_and_doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_the_demo_settings_are_a_config(tmp_path: Path) -> None:
+    settings = yaml.safe_load(files("poolscout.cli").joinpath("demo.yaml").read_text())
+    config = build_config(settings, base=tmp_path)
+    assert config.references.random
+    assert config.pool.source == (tmp_path / "sandbox" / "annotations_pool.json").resolve()
+
+
+def test_sandbox_and_doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = poolscout(
         capsys, "sandbox", tmp_path / "s", "--clips", 1, "--test-clips", 0, "--frames", 3, "--json"
     )

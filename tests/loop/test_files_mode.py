@@ -44,7 +44,7 @@ def test_people_label_what_the_oracle_would_and_the_picks_agree(data: Path, tmp_
 
     # Half comes back: the run still waits, for the other half.
     half = add_labels(out, human(data, first[:4], tmp_path / "half.json"))
-    assert half["still missing"] == "4 images"
+    assert half["still missing"] == 4
     assert run(config, out).waiting_for == waiting
     add_labels(out, human(data, first[4:], tmp_path / "rest.json"))
 
@@ -57,7 +57,7 @@ def test_people_label_what_the_oracle_would_and_the_picks_agree(data: Path, tmp_
     # A correction of an old image arrives together with the new ones; round 0 stays as it was.
     frozen = (out / "round-000" / "labels.json").read_bytes()
     receipt = add_labels(out, human(data, [*asked(waiting), first[0]], tmp_path / "second.json"))
-    assert receipt["replaced"].startswith("1 images")
+    assert receipt["replaced"] == 1
     waiting = run(config, out).waiting_for
     assert (out / "round-000" / "labels.json").read_bytes() == frozen
     add_labels(out, human(data, asked(waiting), tmp_path / "third.json"))
@@ -98,7 +98,7 @@ def test_labels_are_refused_where_they_cannot_belong(data: Path, tmp_path: Path)
     with pytest.raises(AnnotationError, match="without any box"):
         add_labels(out, empty)
     assert not list((out / "labels").glob("*"))
-    assert add_labels(out, empty, allow_empty=True)["labelled"] == "8 images, 0 boxes"
+    assert add_labels(out, empty, allow_empty=True)["images"] == 8
     (tmp_path / "o").mkdir()
     run(tiny_config(data, rounds=1), tmp_path / "o" / "run")
     with pytest.raises(RunError, match="come from an oracle"):

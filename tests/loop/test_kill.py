@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from poolscout.config import RunConfig
 from poolscout.loop import run
 from poolscout.tables import atomic
 from tests.loop.tiny import selections, tiny_config, write_data
@@ -30,8 +31,15 @@ MOMENTS = (
     "round-001/models/member-1.json",
     "round-001/scores/part-00000.parquet",
     "round-002/metrics.json",
+    "references/random/labels/labelled-00001.parquet",
+    "references/random/round-001/models/member-0.json",
+    "references/random/round-001/selection.parquet",
     "report.html",
 )
+
+
+def kill_config(data: Path) -> RunConfig:
+    return tiny_config(data, references__random=True)
 
 
 def _run_until(data: Path, out: Path, moment: str) -> None:
@@ -44,7 +52,7 @@ def _run_until(data: Path, out: Path, moment: str) -> None:
         sync(path)
 
     atomic._sync = sync_or_die
-    run(tiny_config(data), out)
+    run(kill_config(data), out)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +63,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     out = tmp_path_factory.mktemp("whole") / "run"
-    run(tiny_config(data), out)
+    run(kill_config(data), out)
     return selections(out)
 
 
@@ -71,6 +79,6 @@ def test_a_killed_run_ends_with_the_same_selections(
     process.join(120)
     assert process.exitcode == -signal.SIGKILL, f"{moment} was never reached"
     assert not (tmp_path / "run" / moment).exists()
-    run(tiny_config(data), tmp_path / "run")
+    run(kill_config(data), tmp_path / "run")
     assert selections(tmp_path / "run") == whole
     assert not list((tmp_path / "run").rglob("*.tmp"))

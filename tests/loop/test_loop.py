@@ -136,6 +136,7 @@ def test_images_that_cannot_be_read_are_set_aside(data: Path, tmp_path: Path) ->
     ("changes", "error", "words"),
     [
         ({"selection__n": 100}, ConfigError, "8 initial images + 2 × 100, but 40 images in the pool"),
+        ({"labelling__initial_labels": "DATA/pool.json"}, ConfigError, "40 initial images + 2 × 6, but 40 images"),
         ({"labelling__initial": 0}, ConfigError, "the first detectors need labels"),
         ({"labelling__classes": ["disk"]}, ConfigError, "did you mean 'disc'"),
         ({"selection__sampler": "topn"}, ConfigError, "did you mean 'top-n'"),
@@ -149,8 +150,11 @@ def test_images_that_cannot_be_read_are_set_aside(data: Path, tmp_path: Path) ->
 def test_what_does_not_fit_is_told_before_anything_is_trained(
     data: Path, tmp_path: Path, changes: dict, error: type[Exception], words: str
 ) -> None:
+    given = {
+        key: value.replace("DATA", str(data)) if isinstance(value, str) else value for key, value in changes.items()
+    }
     with pytest.raises(error) as caught:
-        run(tiny_config(data, **changes), tmp_path / "run")
+        run(tiny_config(data, **given), tmp_path / "run")
     assert words in str(caught.value)
     assert not list((tmp_path / "run").rglob("*.safetensors"))
 
@@ -168,6 +172,9 @@ def test_a_missing_source_and_an_unknown_test_class(data: Path, tmp_path: Path) 
     (data / "other.json").write_text(json.dumps(test))
     with pytest.raises(ConfigError, match="did you mean 'disk'"):
         run(tiny_config(data, evaluation__annotations=str(data / "other.json")), tmp_path / "b")
+    (data / "bare.json").write_text(json.dumps(test | {"annotations": []}))
+    with pytest.raises(DataError, match="not one box of the classes to learn"):
+        run(tiny_config(data, evaluation__annotations=str(data / "bare.json")), tmp_path / "c")
 
 
 def test_a_folder_with_another_run_or_strange_files_is_left_alone(finished: Path, data: Path, tmp_path: Path) -> None:
@@ -177,6 +184,37 @@ def test_a_folder_with_another_run_or_strange_files_is_left_alone(finished: Path
     with pytest.raises(OtherRunError, match="files that no run wrote"):
         run(tiny_config(data), tmp_path)
     assert [p.name for p in tmp_path.iterdir() if not p.name.startswith(".")] == ["thesis.tex"]
+
+
+def test_a_mistake_that_was_corrected_is_not_held_against_the_run(data: Path, tmp_path: Path) -> None:
+    """Settings that failed before anything was made leave nothing that the right ones would be refused for."""
+    out = tmp_path / "run"
+    for mistake in (
+        {"pool__sequence": "clib"},
+        {"pool__source": str(data / "pol.json")},
+        {"selection__sampler": "tpo-n"},
+    ):
+        with pytest.raises((ConfigError, DataError)):
+            run(tiny_config(data, rounds=1, **mistake), out)
+    run(tiny_config(data, rounds=1), out)
+    assert metrics(out / "round-001")["images"]["unique"] == 14
+
+
+def test_ground_truth_that_changed_is_noticed(data: Path, tmp_path: Path) -> None:
+    """Old rounds with the old labels and new rounds with the new ones would make one curve of two things."""
+    truth = tmp_path / "truth.json"
+    truth.write_bytes((data / "pool.json").read_bytes())
+    config = tiny_config(data, rounds=1, labelling__annotations=str(truth))
+    run(config, tmp_path / "run")
+    document = json.loads(truth.read_text())
+    for box in document["annotations"]:
+        box["bbox"][2] += 2
+    truth.write_text(json.dumps(document))
+    with pytest.raises(RunError, match="stage 'delivery-00000' of labels is stale"):
+        run(config, tmp_path / "run")
+    before = (tmp_path / "run" / "round-000" / "models" / "member-0.safetensors").read_bytes()
+    run(config, tmp_path / "run", redo_stale=True)
+    assert (tmp_path / "run" / "round-000" / "models" / "member-0.safetensors").read_bytes() != before
 
 
 def test_labels_without_boxes_and_a_class_without_examples(data: Path, tmp_path: Path) -> None:
@@ -195,7 +233,7 @@ def test_labels_without_boxes_and_a_class_without_examples(data: Path, tmp_path:
     assert any("no labelled example of bar" in line for line in told)
 
 
-def picks_of_initial(data: Path, out: Path):  # noqa: ANN201
+def picks_of_initial(data: Path, out: Path):
     run(tiny_config(data, rounds=1), out)
     return picks_of(out / "initial")
 

@@ -64,6 +64,3 @@ def main() -> None:
         for line in rest:
             stderr.print(escape(line), soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        stderr.print("stopped; the same command goes on from here")
-        sys.exit(130)

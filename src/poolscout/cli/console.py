@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +19,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 # Progress and errors go to standard error, results to standard output: `--json` can be piped.
 stderr = Console(stderr=True, highlight=False)
@@ -29,20 +29,35 @@ SetOption = Annotated[
     list[str],
     typer.Option("--set", metavar="KEY=VALUE", help="Override a config key, e.g. training.members=3."),
 ]
+RedoOption = Annotated[
+    bool, typer.Option("--redo-stale", help="Do stages again in place whose settings or inputs changed.")
+]
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Ctrl-C in work that can be continued says so."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        stderr.print("stopped; the same command goes on from here")
+        raise typer.Exit(130) from None
 
 
 class _Bar:
     def __init__(self, bars: Progress, task_id: Any, total: int) -> None:
         self.bars, self.task_id, self.total = bars, task_id, total
         self.started, self.done, self.note = time.monotonic(), 0, ""
+        self.first: tuple[float, int] | None = None
 
     def update(self, done: int, note: str = "") -> None:
+        now = time.monotonic()
         self.done, self.note = done, note or self.note
-        self.bars.update(self.task_id, completed=done, note=f"{self.rate:,.0f}/s  {self.note}")
-
-    @property
-    def rate(self) -> float:
-        return self.done / max(time.monotonic() - self.started, 1e-9)
+        if self.first is None:  # what an earlier process had finished does not count as speed
+            self.first = (now, done)
+        seconds, units = now - self.first[0], done - self.first[1]
+        rate = f"{units / seconds:,.1f}/s  " if seconds > 0 and units else ""
+        self.bars.update(self.task_id, completed=done, note=escape(rate + self.note))
 
 
 class ConsoleProgress:
@@ -58,10 +73,11 @@ class ConsoleProgress:
             bar = _Bar(bars, bars.add_task(title, total=total, note=""), total)
             yield bar
         seconds = time.monotonic() - bar.started
-        stderr.print(f"[green]✓[/] {title}  [dim]{bar.done:,} in {seconds:.1f} s  {bar.note}[/]")
+        done = f"{bar.done:,} in {seconds:.1f} s  {bar.note}".rstrip()
+        stderr.print(f"[green]✓[/] {escape(title)}  [dim]{escape(done)}[/]", soft_wrap=True)
 
     def say(self, text: str) -> None:
-        stderr.print(f"[dim]· {text}[/]", soft_wrap=True)
+        stderr.print(f"[dim]· {escape(text)}[/]", soft_wrap=True)
 
 
 def show(result: dict[str, Any], as_json: bool, title: str = "") -> None:
@@ -69,7 +85,9 @@ def show(result: dict[str, Any], as_json: bool, title: str = "") -> None:
     if as_json:
         typer.echo(json.dumps(result, indent=1, default=str))
         return
-    table = Table(title=title or None, title_justify="left", show_header=False, box=None, pad_edge=False)
+    if title:
+        stdout.print(f"[bold]{escape(title)}[/]")
+    width = max(map(len, result), default=0)
     for key, value in result.items():
-        table.add_row(f"[dim]{key}[/]", f"{value:.4f}" if isinstance(value, float) else str(value))
-    stdout.print(table)
+        shown = f"{value:.4f}" if isinstance(value, float) else str(value)
+        stdout.print(f"[dim]{escape(key.ljust(width))}[/]  {escape(shown)}")  # unfolded: a path stays one word

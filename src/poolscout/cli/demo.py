@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from poolscout.cli.console import ConsoleProgress, JsonOption, SetOption, show
+from poolscout.cli.console import ConsoleProgress, JsonOption, SetOption, resumable
 
 CLIPS, TEST_CLIPS, FRAMES = 30, 8, 40
 
@@ -25,7 +25,7 @@ def demo(
     """
     import yaml
 
-    from poolscout.cli.summary import summarise
+    from poolscout.cli.summary import show_outcome
     from poolscout.config import build_config
     from poolscout.loop import run as run_loop
     from poolscout.sandbox import write_sandbox
@@ -34,13 +34,14 @@ def demo(
     settings = build_config(
         yaml.safe_load(files("poolscout.cli").joinpath("demo.yaml").read_text()), overrides, base=out
     )
-    with progress.task("drawing the data set", (CLIPS + TEST_CLIPS) * FRAMES) as task:
-        write_sandbox(
-            out / "sandbox",
-            clips=CLIPS,
-            frames_per_clip=FRAMES,
-            test_clips=TEST_CLIPS,
-            progress=lambda done, _: task.update(done),
-        )
-    outcome = run_loop(settings, out / "run", progress=progress)
-    show({**summarise(out / "run", outcome), "took": f"{time.monotonic() - started:.0f} s"}, as_json)
+    with resumable():
+        with progress.task("drawing the data set", (CLIPS + TEST_CLIPS) * FRAMES) as task:
+            write_sandbox(
+                out / "sandbox",
+                clips=CLIPS,
+                frames_per_clip=FRAMES,
+                test_clips=TEST_CLIPS,
+                progress=lambda done, _: task.update(done),
+            )
+        outcome = run_loop(settings, out / "run", progress=progress)
+    show_outcome(out / "run", outcome, as_json, took=f"{time.monotonic() - started:.0f} s")

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from poolscout.cli.console import JsonOption, show
+from poolscout.errors import ConfigError, some
 
 app = typer.Typer(help="Labels of a run.", no_args_is_help=True)
 
@@ -20,7 +21,7 @@ def labels() -> None:
 @app.command()
 def add(
     file: Annotated[Path, typer.Argument(help="COCO json that came back from labelling.")],
-    run: Annotated[Path, typer.Option(help="The run's folder.")],
+    run: Annotated[Path | None, typer.Option(help="The run's folder; default: the only one below runs/.")] = None,
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Accept a delivery in which no image has a box.")
     ] = False,
@@ -34,4 +35,16 @@ def add(
     """
     from poolscout.labelling import add_labels
 
-    show(add_labels(run, file, allow_empty=allow_empty), as_json)
+    show(add_labels(run or _only_run(), file, allow_empty=allow_empty), as_json)
+
+
+def _only_run() -> Path:
+    found = sorted(path.parent for path in Path("runs").glob("*/run.yaml"))
+    if len(found) != 1:
+        raise ConfigError(
+            "--run: which run are these labels for?",
+            got=some(found) if found else "no run below runs/",
+            expected="one run's folder",
+            fix="add --run DIR",
+        )
+    return found[0]

@@ -7,31 +7,30 @@ from typing import Annotated
 
 import typer
 
-from poolscout.cli.console import ConsoleProgress, JsonOption, SetOption, show
+from poolscout.cli.console import ConsoleProgress, JsonOption, RedoOption, SetOption, resumable
 
 
 def run(
     config: Annotated[Path, typer.Argument(help="The run's YAML file.")],
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
-    redo_stale: Annotated[
-        bool, typer.Option("--redo-stale", help="Do stages again in place whose settings or inputs changed.")
-    ] = False,
+    redo_stale: RedoOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train, score, select, label, and again; the same command continues a run that was stopped.
 
     Exits with 3 when the run waits for labels (`labelling.mode: files`).
 
-    Example: `poolscout run examples/carla.yaml --set rounds=2 --out runs/first`
+    Example: `poolscout run examples/carla_driving.yaml --set rounds=2 --out runs/first`
     """
-    from poolscout.cli.summary import summarise
+    from poolscout.cli.summary import show_outcome
     from poolscout.config import load_config
     from poolscout.loop import run as run_loop
 
     settings = load_config(config, overrides)
     folder = out or Path("runs") / settings.name
-    outcome = run_loop(settings, folder, progress=ConsoleProgress(), redo_stale=redo_stale)
-    show(summarise(folder, outcome), as_json)
+    with resumable():
+        outcome = run_loop(settings, folder, progress=ConsoleProgress(), redo_stale=redo_stale)
+    show_outcome(folder, outcome, as_json)
     if outcome.waiting_for is not None:
         raise typer.Exit(3)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from poolscout.cli.console import ConsoleProgress, JsonOption, SetOption, show
+from poolscout.cli.console import ConsoleProgress, JsonOption, RedoOption, SetOption, resumable, show
 
 
 def score(
@@ -16,6 +16,7 @@ def score(
     out: Annotated[Path, typer.Option(help="Folder for scores, embeddings and detections.")],
     images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
+    redo_stale: RedoOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Score images with an ensemble; finished parts are kept when it is started again.
@@ -24,7 +25,8 @@ def score(
     """
     from poolscout.single import score_source
 
-    show(
-        score_source(source, models, out, images=images, overrides=overrides, progress=ConsoleProgress()),
-        as_json,
-    )
+    with resumable():
+        result = score_source(
+            source, models, out, images=images, overrides=overrides, progress=ConsoleProgress(), redo_stale=redo_stale
+        )
+    show(result, as_json)

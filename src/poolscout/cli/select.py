@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from poolscout.cli.console import JsonOption, show
+from poolscout.cli.console import ConsoleProgress, JsonOption, show
 
 
 def select(
@@ -19,7 +19,7 @@ def select(
     pool: Annotated[Path | None, typer.Option(help="Pool table with sequences.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Embedding table: a file or a folder.")] = None,
     metric: Annotated[Literal["euclidean", "cosine"], typer.Option(help="Distance between embeddings.")] = "euclidean",
-    seed: Annotated[int, typer.Option(help="Seed of samplers that draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of samplers that draw.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Pick a batch of images from tables that a scoring pass wrote.
@@ -39,4 +39,6 @@ def select(
         metric=metric,
         seed=seed,
     )
+    if picks.num_rows < n:
+        ConsoleProgress().say(f"{n} were asked for, {picks.num_rows} are there")
     show({"picked": picks.num_rows, "sampler": sampler, "written": out}, as_json)

@@ -1,33 +1,61 @@
-"""What a run came to, in a few lines."""
+"""What a run came to: a few lines for people, an object for machines."""
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
+from poolscout.cli.console import show
 from poolscout.loop import Outcome
 from poolscout.tables.runfolder import RunFolder, read_json
 
+ARMS = {"random": "random picks, as many images", "full": "all labels of the pool"}
 
-def summarise(path: Path, outcome: Outcome) -> dict[str, Any]:
-    """The lines that `poolscout run` ends with: what was paid, what was gained, where the report is."""
+
+def show_outcome(path: Path, outcome: Outcome, as_json: bool, **more: Any) -> None:
+    """End a run: what was paid, what was gained, where the report is, what it waits for."""
     folder = RunFolder(path)
-    measured = [read_json(r / "metrics.json") for r in folder.rounds() if (r / "metrics.json").exists()]
+    rounds = [read_json(r / "metrics.json") for r in folder.rounds() if (r / "metrics.json").exists()]
+    arms = {arm: [read_json(p) for p in sorted(folder.reference(arm).glob("round-*/metrics.json"))] for arm in ARMS}
+    if as_json:
+        facts = {
+            "report": str(outcome.report),
+            "waiting_for": None if outcome.waiting_for is None else str(outcome.waiting_for),
+            "rounds": [_facts(metrics) for metrics in rounds],
+            "references": {
+                arm: [_facts(metrics) for metrics in measured] for arm, measured in arms.items() if measured
+            },
+        }
+        show({**facts, **more}, as_json=True)
+    else:
+        show({**_lines(path, outcome, rounds, arms), **more}, as_json=False)
+
+
+def _facts(metrics: dict[str, Any]) -> dict[str, Any]:
+    mean = metrics.get("mean", {})
+    return {
+        "images": metrics["images"]["unique"],
+        "boxes": metrics["boxes"],
+        **{name: mean.get(name) for name in ("AP50", "AP", "wMAP")},
+    }
+
+
+def _lines(path: Path, outcome: Outcome, rounds: list[dict], arms: dict[str, list[dict]]) -> dict[str, Any]:
     lines: dict[str, Any] = {}
-    if measured:
-        first, last = measured[0], measured[-1]
+    if rounds:
+        first, last = rounds[0], rounds[-1]
         lines["labelled"] = f"{_cost(first)} → {_cost(last)}"
         if "mean" in last:
             lines["gained"] = ", ".join(
                 f"{name} {first['mean'][name]:.3f} → {last['mean'][name]:.3f}" for name in ("AP50", "AP", "wMAP")
             )
-        for arm, words in (("random", "random picks, as many images"), ("full", "all labels of the pool")):
-            rounds = sorted(folder.reference(arm).glob("round-*/metrics.json"))
-            if rounds and "mean" in (reference := read_json(rounds[-1])):
-                lines[words] = f"AP50 {reference['mean']['AP50']:.3f} for {_cost(reference)}"
+    for arm, words in ARMS.items():
+        if arms[arm] and "mean" in (reference := arms[arm][-1]):
+            lines[words] = f"AP50 {reference['mean']['AP50']:.3f} for {_cost(reference)}"
     if outcome.waiting_for is not None:
-        lines["waiting"] = f"label the images in {outcome.waiting_for}, then:"
-        lines[""] = f"poolscout labels add FILE --run {path}, and the same run command again"
+        lines["waiting"] = f"label the images in {outcome.waiting_for}, then"
+        lines["next"] = f"poolscout labels add FILE --run {shlex.quote(str(path))}, and this command again"
     lines["report"] = outcome.report
     return lines
 

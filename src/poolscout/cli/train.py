@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from poolscout.cli.console import ConsoleProgress, JsonOption, SetOption, show
+from poolscout.cli.console import ConsoleProgress, JsonOption, RedoOption, SetOption, resumable, show
 
 
 def train(
@@ -15,6 +15,7 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the members' weights.")],
     images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
+    redo_stale: RedoOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train an ensemble of detectors from scratch; finished members are kept when it is started again.
@@ -23,7 +24,8 @@ def train(
     """
     from poolscout.single import train_from_coco
 
-    show(
-        train_from_coco(annotations, out, images=images, overrides=overrides, progress=ConsoleProgress()),
-        as_json,
-    )
+    with resumable():
+        result = train_from_coco(
+            annotations, out, images=images, overrides=overrides, progress=ConsoleProgress(), redo_stale=redo_stale
+        )
+    show(result, as_json)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from poolscout.detector.member import Member, MemberCard
 from poolscout.detector.model import UNet
@@ -27,7 +27,7 @@ def save_member(path: Path, member: Member) -> None:
     weights, card = member_files(path)
     tensors = {name: value.contiguous().cpu() for name, value in member.model.state_dict().items()}
     with atomic_path(weights) as temporary:
-        save_file(tensors, temporary)
+        temporary.write_bytes(save(tensors))  # plain file errors, so that a full disk is told as such
     write_json(card, {"format_version": FORMAT_VERSION, **member.card.model_dump(mode="json")})
 
 

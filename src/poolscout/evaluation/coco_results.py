@@ -70,8 +70,9 @@ def _load(source: Any, what: str, kind: type) -> Any:
 
 def _entries(truth: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
     entries = truth.get(key)
-    if not isinstance(entries, list) or not all(isinstance(e, Mapping) and ("id" in e or key == "annotations")
-                                                for e in entries):  # fmt: skip
+    if not isinstance(entries, list) or not all(
+        isinstance(e, Mapping) and (key == "annotations" or isinstance(e.get("id"), int | str)) for e in entries
+    ):
         raise DataError(
             f"the ground truth: '{key}' is not a list of COCO {key}",
             got=f"keys {sorted(map(str, truth))}" if entries is None else type(entries).__name__,
@@ -95,7 +96,11 @@ def _positions(entries: Sequence[Mapping[str, Any]], what: str) -> dict[Any, int
 
 def _sizes(images: Sequence[Mapping[str, Any]]) -> list[tuple[int, int]]:
     sized = [(image.get("width"), image.get("height")) for image in images]
-    bad = [image["id"] for image, (w, h) in zip(images, sized, strict=True) if not w or not h]
+    bad = [
+        image["id"]
+        for image, sides in zip(images, sized, strict=True)
+        if not all(isinstance(side, int | float) and 0 < side < math.inf for side in sides)
+    ]
     if bad:
         raise DataError(
             f"the ground truth: {len(bad)} images without width and height",
@@ -115,7 +120,8 @@ def _boxes(
         try:
             box, number = [float(v) for v in row["bbox"]], float(row["score"]) if scored else 0.0
             image_id, category_id = row["image_id"], row["category_id"]
-        except (KeyError, TypeError, ValueError) as error:
+            hash((image_id, category_id))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             keys = "image_id, category_id, bbox" + (", score" if scored else "")
             raise AnnotationError(f"{where}: not a COCO box", got=repr(error), expected=keys) from error
         if not all(map(math.isfinite, [*box, number])):

@@ -96,7 +96,7 @@ def link_name(image_id: str) -> str:
         return image_id
     path, digest = PurePosixPath(image_id), hashlib.sha256(image_id.encode()).hexdigest()[:8]
     flat = image_id[: len(image_id) - len(path.suffix)].strip("/").replace("/", "__")
-    return f"{flat}-{digest}{path.suffix}"
+    return f"{flat[-200:]}-{digest}{path.suffix}"  # file systems take 255 bytes
 
 
 def guesses_digest(boxes: pa.Table) -> str:

@@ -128,6 +128,8 @@ class LabelStore:
         stamped = stamped.append_column("delivery", pa.array([number] * n, pa.int32()))
         stamped = LABELLED.check(stamped.append_column("source", pa.array([source] * n, pa.string())), source)
         boxes_path, labelled_path = self.paths(number)
+        if labelled_path.exists() and not boxes_path.exists() and read_table(labelled_path, LABELLED).equals(stamped):
+            write_table(boxes_path, BOXES, labels.boxes)  # lost since: the delivery itself is known to be this one
         if labelled_path.exists():
             if self._same(number, stamped, labels.boxes):
                 return number

@@ -95,7 +95,7 @@ def _from_folder(config: PoolConfig) -> Source:
             f"pool.source: {root} is not a folder", got="a file", expected="a folder of images",
             fix="set pool.format to coco or parquet",
         )  # fmt: skip
-    ids = sorted(path.relative_to(root).as_posix() for path in _image_files(root))
+    ids = sorted(path.relative_to(root).as_posix() for path in image_files(root))
     # Images that lie in the root itself belong to no known recording.
     parents = [str(PurePosixPath(i).parent) for i in ids]
     metadata = pa.table({
@@ -129,9 +129,12 @@ def _from_parquet(config: PoolConfig) -> Source:
     return Source(ids, _local(uris, root, path), list(zip(widths, heights, strict=True)), _flat_columns(metadata))
 
 
-def _image_files(root: Path) -> Iterator[Path]:
-    """Files with an image's suffix; hidden files and folders are left out, links to folders are not followed."""
+def image_files(root: Path) -> Iterator[Path]:
+    """Files with an image's suffix; hidden files and folders, runs, and what links to folders show are left out."""
     for folder, subfolders, names in os.walk(root):
+        if {"run.yaml", "versions.json"} <= set(names):  # a run of ours, with links to images it asks labels for
+            subfolders.clear()
+            continue
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:

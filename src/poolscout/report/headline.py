@@ -57,8 +57,12 @@ def _against_random(run: RunData) -> str:
     chosen = same[0]
     difference = _ap50(chosen) - _ap50(chance)
     spread = _spread(chosen, chance)
-    if spread is not None and abs(difference) <= spread:
-        verdict = f"no clear difference, since single detectors differ by ±{spread:.3f}"
+    # Two standard errors of the difference of the two means: about a 95 % interval over training seeds.
+    doubt = None if spread is None else 2 * spread * (1 / len(chosen.members) + 1 / len(chance.members)) ** 0.5
+    if doubt is None:
+        verdict = f"a difference of {difference:+.3f}, of which one detector each cannot tell whether it is chance"
+    elif abs(difference) <= doubt:
+        verdict = f"no clear difference ({difference:+.3f} ± {doubt:.3f} between trainings)"
     else:
         verdict = f"choosing was {'better' if difference > 0 else 'worse'} by {abs(difference):.3f}"
     return (

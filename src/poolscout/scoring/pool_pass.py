@@ -15,7 +15,7 @@ import pyarrow as pa
 from poolscout.config import ScoringConfig
 from poolscout.detector.member import Member
 from poolscout.detector.stream import stream_batches
-from poolscout.errors import ConfigError, DataError
+from poolscout.errors import ConfigError, DataError, some
 from poolscout.pool import ImageReader
 from poolscout.scoring.api import check_scoring
 from poolscout.scoring.glance import Glance, look
@@ -145,6 +145,14 @@ def _check(rows: pa.Table, members: Sequence[Member], config: ScoringConfig) -> 
             "there is nothing to score", got="a pool without rows", expected="at least one image",
             fix="add images to the pool, or run fewer rounds",
         )  # fmt: skip
+    sizes = {(member.architecture.height, member.architecture.width) for member in members}
+    if len(sizes) > 1:
+        raise ConfigError(
+            "the members were trained for inputs of different size",
+            got=some(sorted(sizes)),
+            expected="one height and width",
+            fix="score with members of one training",
+        )
     for number, member in enumerate(members):
         if member.classes != members[0].classes:
             raise ConfigError(
@@ -157,14 +165,15 @@ def _check(rows: pa.Table, members: Sequence[Member], config: ScoringConfig) -> 
 
 def _made_from(rows: pa.Table, members: Sequence[Member], config: ScoringConfig, height: int, width: int) -> str:
     """Digest of all that the numbers depend on, as far as it can be told without reading the images."""
-    ids = hashlib.sha256()
-    for chunk in rows["image_id"].chunks:
-        for start in range(0, len(chunk), 100_000):
-            ids.update("\n".join([*chunk[start : start + 100_000].to_pylist(), ""]).encode())
+    images = hashlib.sha256()
+    for name in ("image_id", "uri"):
+        for chunk in rows[name].chunks:
+            for start in range(0, len(chunk), 100_000):
+                images.update("\n".join([*chunk[start : start + 100_000].to_pylist(), ""]).encode())
     return fingerprint(
         {
             "config": config.model_dump(mode="json"),
-            "image_ids": ids.hexdigest(),
+            "images": images.hexdigest(),
             "members": [_member_hash(member) for member in members],
             "input": [height, width],
         }

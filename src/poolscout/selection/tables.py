@@ -43,6 +43,14 @@ def candidate_rows(pool: pa.Table, scores: pa.Table) -> pa.Table:
 
     (Arrow's own join refuses list columns such as the per-class scores.)
     """
+    strangers = set(scores["image_id"].to_pylist()) - set(pool["image_id"].to_pylist())
+    if strangers:
+        raise TableError(
+            f"{len(strangers)} images have scores but are not in the pool",
+            got=some(sorted(strangers)),
+            expected="scores of this pool's images",
+            fix="name the pool that was scored",
+        )
     where = pc.index_in(pool["image_id"], scores["image_id"].combine_chunks())
     scored = pool.filter(where.is_valid())
     matched = scores.take(where.drop_null())

@@ -33,7 +33,12 @@ def storage_errors(path: Path) -> Iterator[None]:
                 expected="a folder this user may write to",
                 fix="choose another --out, or change the folder's permissions",
             ) from error
-        raise
+        raise StorageError(
+            f"{path}: cannot be written",
+            got=error.strerror or str(error),
+            expected="a path that can be a file or folder",
+            fix="check that no part of it is something else already, and that the disk is well",
+        ) from error
 
 
 @contextmanager

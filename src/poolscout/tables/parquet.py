@@ -37,9 +37,9 @@ def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None
     if not tables:
         raise TableError(
             f"{path}: no parts of table '{spec.name}'",
-            got="an empty folder",
+            got="a folder without any",
             expected="part-*.parquet",
-            fix="run the stage that writes it",
+            fix=f"did you mean {path / spec.name}?" if (Path(path) / spec.name).is_dir() else "run what writes it",
         )
     return pa.concat_tables(tables, promote_options="default")
 
@@ -47,7 +47,15 @@ def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None
 def iter_parts(path: Path, spec: TableSpec, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The parts of a table one after the other, so that a large one is never held whole."""
     path = Path(path)
-    for part in sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]:
+    parts = sorted(path.glob("part-*.parquet")) if path.is_dir() else [path]
+    if path.is_dir() and parts != [part_path(path, number) for number in range(len(parts))]:
+        raise TableError(
+            f"{path}: parts of table '{spec.name}' are missing",
+            got=f"{len(parts)} parts up to {parts[-1].name}",
+            expected="part-00000, part-00001 … without gaps",
+            fix="run the stage that writes it again",
+        )
+    for part in parts:
         yield _read_part(part, spec, columns)
 
 
@@ -72,7 +80,8 @@ def _read_part(path: Path, spec: TableSpec, columns: Sequence[str] | None) -> pa
             f"{path}: cannot be read as Parquet",
             got=str(error).splitlines()[0],
             expected=f"a part of table '{spec.name}'",
-            fix="delete this file and start the same command again: only this part is made anew",
+            fix="if a run wrote it, delete this file and start the same command again: only it is made anew; "
+            "labels that people made come back with `poolscout labels add`",
         ) from error
     return spec.check(table, str(path)) if columns is None else table
 

@@ -60,7 +60,9 @@ class RunFolder:
         """The rounds begun so far, in order."""
         return sorted(p for p in self.path.glob("round-*") if p.is_dir())
 
-    def stage(self, folder: Path, work: Work, outputs: Sequence[Path], do: Callable[[], object]) -> bool:
+    def stage(
+        self, folder: Path, work: Work, outputs: Sequence[Path], do: Callable[[], object], *, stale: Sequence[Path] = ()
+    ) -> bool:
         """Do `work` in `folder` unless it is finished already with the same config and inputs.
 
         A stage that was begun with the same config and inputs is continued: `do` keeps what it finds finished.
@@ -68,6 +70,7 @@ class RunFolder:
         Args:
             outputs: the files and folders (inside `folder`) that `do` makes; they are cleared when stale.
             do: does the work.
+            stale: further files that do not outlive a change of settings.
 
         Returns:
             whether anything was done.
@@ -77,9 +80,11 @@ class RunFolder:
         """
         manifest = read_manifest(folder, work.stage)
         if manifest is not None and manifest["fingerprint"] != work.fingerprint:
-            if not self.redo_stale:
+            # A stage that failed before it made anything, say by a typing error in its settings, is no loss.
+            begun = manifest["finished"] or any(output.exists() for output in outputs)
+            if begun and not self.redo_stale:
                 raise self._stale(folder, work, what_changed(manifest, work))
-            for output in outputs:
+            for output in {*outputs, *stale}:
                 shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
         elif manifest is not None and manifest["finished"]:
             damaged = damaged_outputs(folder, manifest)
@@ -123,9 +128,10 @@ class RunFolder:
                     expected="one writer at a time",
                     fix="wait until it has ended, or choose another --out",
                 ) from error
-            file.truncate(0)
-            file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-            file.flush()
+            with storage_errors(self.path):
+                file.truncate(0)
+                file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+                file.flush()
             yield
 
 

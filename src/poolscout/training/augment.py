@@ -93,7 +93,7 @@ class Crops:
             left = self._uniform() * (data.images.shape[3] - width)
             top = self._uniform() * (data.images.shape[2] - height)
         window = (round(left), round(top), max(round(width), 1), max(round(height), 1))
-        pixels = resized_window(data.images[image], *window, config.crop_height, config.crop_width)
+        pixels = resized_window(data.image(image), *window, config.crop_height, config.crop_width)
         boxes, classes = window_boxes(
             data.boxes_xyxy_px[image], data.classes[image], *window, config.crop_height, config.crop_width
         )

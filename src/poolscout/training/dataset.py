@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 from poolscout.detector.stream import available_cores
 from poolscout.engine import ThreadExecutor
 from poolscout.errors import DataError, some
+from poolscout.tables.atomic import storage_errors
 
 
 @runtime_checkable
@@ -31,25 +33,29 @@ class Fitted(Protocol):
 class TrainingSet:
     """Labelled images of one size with their boxes in input pixels."""
 
-    images: UInt8[Tensor, "n 3 height width"]
+    images: UInt8[Tensor, "_ 3 height width"]
     boxes_xyxy_px: list[Float[Tensor, "_ 4"]]
     classes: list[Int[Tensor, " _"]]  # class indices
     weights: Float[Tensor, " n"]  # how often an image is drawn, relative to the others
     sequences: list[str]  # frames of one sequence are held back together
+    rows: list[int] | None = None  # where in `images` each image lies; None = all of them, in order
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.classes)
+
+    def image(self, position: int) -> UInt8[Tensor, "3 height width"]:
+        """The pixels of one image."""
+        return self.images[position if self.rows is None else self.rows[position]]
 
     def subset(self, positions: Sequence[int]) -> TrainingSet:
-        """The images at `positions`, in that order; without copying when they are all."""
-        if list(positions) == list(range(len(self))):
-            return self
+        """The images at `positions`, in that order; the pixels are shared, not copied."""
         return TrainingSet(
-            self.images[torch.as_tensor(positions, dtype=torch.long)],
+            self.images,
             [self.boxes_xyxy_px[i] for i in positions],
             [self.classes[i] for i in positions],
             self.weights[torch.as_tensor(positions, dtype=torch.long)],
             [self.sequences[i] for i in positions],
+            [i if self.rows is None else self.rows[i] for i in positions],
         )
 
 
@@ -111,6 +117,9 @@ def _pixels(n: int, height: int, width: int, cache_path: Path | None) -> UInt8[T
         return torch.empty(shape, dtype=torch.uint8)
     cache_path.parent.mkdir(parents=True, exist_ok=True)
     size = n * 3 * height * width
+    # Mapped files are sparse: on a full disk, writing to one would kill the process instead of raising.
+    with storage_errors(cache_path), cache_path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, size)
     return torch.from_file(str(cache_path), shared=True, size=size, dtype=torch.uint8).view(shape)
 
 

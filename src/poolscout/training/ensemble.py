@@ -57,8 +57,9 @@ def train_ensemble(
 def hold_back(data: TrainingSet, share: float, fold: int, seed: int) -> tuple[list[int], list[int]]:
     """Positions to learn from and positions held back; whole sequences, another part for each fold.
 
-    The shuffled sequences are laid in a ring; fold i starts where fold i − 1 ended. At least one sequence is always
-    learnt from; with a single sequence nothing is held back.
+    The shuffled sequences are laid in a ring; fold i starts where fold i − 1 ended and leaves out sequences that would
+    hold back far too much. Where every sequence is too long for that, the shortest is held back. At least one
+    sequence is always learnt from; with a single sequence nothing is held back.
     """
     by_sequence: dict[str, list[int]] = {}
     for position, sequence in enumerate(data.sequences):
@@ -67,9 +68,13 @@ def hold_back(data: TrainingSet, share: float, fold: int, seed: int) -> tuple[li
     order = torch.randperm(len(groups), generator=torch.Generator().manual_seed(seed + FOLD_SEED)).tolist()
     wanted, held, at = share * len(data), list[int](), 0
     for _ in range(fold + 1):
-        held, taken = [], 0
-        while len(held) + 0.5 * len(groups[order[at % len(order)]]) <= wanted and taken < len(groups) - 1:
-            held += groups[order[at % len(order)]]
-            at, taken = at + 1, taken + 1
+        held, seen, taken = [], 0, 0
+        while seen < len(order) and len(held) < wanted and taken < len(groups) - 1:
+            group = groups[order[at % len(order)]]
+            at, seen = at + 1, seen + 1
+            if len(held) + 0.5 * len(group) <= wanted:
+                held, taken = held + group, taken + 1
+    if share > 0 and not held and len(groups) > 1:
+        held = min(groups, key=len)
     kept = set(range(len(data))) - set(held)
     return sorted(kept), sorted(held)

@@ -60,7 +60,7 @@ def train_member(
     Raises:
         NonFiniteError: the loss is no longer a number.
     """
-    device, started = torch.device(device), time.perf_counter()
+    device = torch.device(device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)  # layers and dropout draw from the global generator only
         generator = Generator().manual_seed(seed)
@@ -70,7 +70,7 @@ def train_member(
     calibration = _calibrate(model, detector, held_back, device)
     facts = {
         "images": len(data), "objects": sum(map(len, data.classes)), "steps": steps, "last_loss": loss,
-        "seconds": round(time.perf_counter() - started, 1), "config": training.model_dump(mode="json"),
+        "config": training.model_dump(mode="json"),
     }  # fmt: skip
     card = MemberCard(architecture=detector, classes=tuple(classes), calibration=calibration, seed=seed, training=facts)
     return Member(model, card, device)
@@ -166,7 +166,7 @@ def _calibrate(
     model.eval()
     logits, centres = [], []
     for i in range(len(held_back)):
-        images = held_back.images[i : i + 1].to(device, torch.float32, memory_format=torch.channels_last) / 255
+        images = held_back.image(i)[None].to(device, torch.float32, memory_format=torch.channels_last) / 255
         with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(detector.bf16, device)):
             logits.append(model(images).logits.float())
         boxes, classes = held_back.boxes_xyxy_px[i].to(device), held_back.classes[i].to(device)
