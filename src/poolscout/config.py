@@ -63,10 +63,10 @@ class LabellingConfig(Room):
     @field_validator("classes")
     @classmethod
     def _classes_differ(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if classes is not None and (not classes or len(set(classes)) != len(classes)):
-            raise ValueError(f"one or more class names, each once; not {list(classes)}")
-        if classes is not None and not all(name and name.isprintable() for name in classes):
-            raise ValueError(f"class names of printable characters; not {list(classes)}")
+        if classes is None:
+            return None
+        if not classes or len(set(classes)) != len(classes) or not all(name and name.isprintable() for name in classes):
+            raise ValueError(f"one or more class names of printable characters, each once; not {list(classes)}")
         return classes
 
 
@@ -272,7 +272,9 @@ def _config_error(error: ValidationError, where: str) -> ConfigError:
             fix=guess or "remove it, or see docs/config.md",
         )  # fmt: skip
     got = None if first["type"] == "missing" else repr(first.get("input"))
-    return ConfigError(f"{where}: {key}{more}", got=got, expected=first["msg"], fix="see docs/config.md")
+    return ConfigError(
+        f"{where}: {key}{more}", got=got, expected=first["msg"].removeprefix("Value error, "), fix="see docs/config.md"
+    )
 
 
 def _keys_of(location: tuple[int | str, ...]) -> list[str]:

@@ -79,7 +79,7 @@ def score_pool(
         StorageError: the disk is full or refuses.
     """
     _check(rows, members, config)
-    folder = ShardFolder(out, _made_from(rows, members, config, height, width))
+    folder = ShardFolder(out, _made_from(rows, reader, members, config, height, width))
     n_shards = -(-rows.num_rows // config.shard_size)
     todo = [shard for shard in range(n_shards) if not folder.is_done(shard)]
     done = n_kept = rows.num_rows - sum(len(ids) for _, ids in _plan(rows, config, todo))
@@ -163,13 +163,14 @@ def _check(rows: pa.Table, members: Sequence[Member], config: ScoringConfig) -> 
             )
 
 
-def _made_from(rows: pa.Table, members: Sequence[Member], config: ScoringConfig, height: int, width: int) -> str:
+def _made_from(
+    rows: pa.Table, reader: ImageReader, members: Sequence[Member], config: ScoringConfig, height: int, width: int
+) -> str:
     """Digest of all that the numbers depend on, as far as it can be told without reading the images."""
     images = hashlib.sha256()
-    for name in ("image_id", "uri"):
-        for chunk in rows[name].chunks:
-            for start in range(0, len(chunk), 100_000):
-                images.update("\n".join([*chunk[start : start + 100_000].to_pylist(), ""]).encode())
+    for chunk in rows["image_id"].chunks:
+        for image_id in chunk.to_pylist():
+            images.update(f"{image_id}\n{reader.uris.get(image_id)}\n".encode())
     return fingerprint(
         {
             "config": config.model_dump(mode="json"),
