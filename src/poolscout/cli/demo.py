@@ -11,7 +11,7 @@ import typer
 
 from poolscout.cli.console import ConsoleProgress, JsonOption, SetOption, resumable
 
-CLIPS, TEST_CLIPS, FRAMES = 24, 6, 40
+CLIPS, TEST_CLIPS, FRAMES = 44, 14, 20
 
 
 def demo(

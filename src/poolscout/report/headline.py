@@ -6,6 +6,8 @@ import numpy as np
 
 from poolscout.report.rundata import Point, RunData
 
+T_95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)  # 97.5 % quantile for 1, 2 … degrees of freedom
+
 
 def headline(run: RunData) -> list[str]:
     """Three sentences; what is not known is said to be unknown."""
@@ -56,9 +58,7 @@ def _against_random(run: RunData) -> str:
         return f"Random picks reach AP50 {_ap50(chance):.3f} for {chance.n_boxes:,} boxes."
     chosen = same[0]
     difference = _ap50(chosen) - _ap50(chance)
-    spread = _spread(chosen, chance)
-    # Two standard errors of the difference of the two means: about a 95 % interval over training seeds.
-    doubt = None if spread is None else 2 * spread * (1 / len(chosen.members) + 1 / len(chance.members)) ** 0.5
+    doubt = _doubt(run, chosen, chance)
     if doubt is None:
         verdict = f"a difference of {difference:+.3f}, of which one detector each cannot tell whether it is chance"
     elif abs(difference) <= doubt:
@@ -80,13 +80,19 @@ def _at_equal_boxes(run: RunData, later: list[Point]) -> str:
     return f"; at an equal {boxes:,} boxes (read off the curves) it stands {at[0]:.3f} to {at[1]:.3f}"
 
 
-def _spread(*points: Point) -> float | None:
-    """Standard deviation of single members' AP50 around their own mean; None with one member everywhere."""
-    deviations = [
-        member["AP50"] - _ap50(point) for point in points for member in point.members if len(point.members) > 1
-    ]
-    degrees = sum(len(point.members) - 1 for point in points if len(point.members) > 1)
-    return float(np.sqrt(np.sum(np.square(deviations)) / degrees)) if degrees else None
+def _doubt(run: RunData, a: Point, b: Point) -> float | None:
+    """Half a 95 % interval of the difference of two means over trainings (Student's t); None with single detectors.
+
+    The spread of single detectors around their round's mean is pooled over all rounds, as each has a few only.
+    """
+    chance = [point for point in run.random if point.arm == "random" and point.mean is not None]  # round 0 is shared
+    several = [point for point in (*run.measured, *chance) if len(point.members) > 1]
+    deviations = [member["AP50"] - _ap50(point) for point in several for member in point.members]
+    degrees = sum(len(point.members) - 1 for point in several)
+    if degrees == 0:
+        return None
+    spread = float(np.sqrt(np.sum(np.square(deviations)) / degrees))
+    return T_95[min(degrees, len(T_95)) - 1] * spread * (1 / len(a.members) + 1 / len(b.members)) ** 0.5
 
 
 def _against_full(run: RunData) -> str:
