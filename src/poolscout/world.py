@@ -86,29 +86,30 @@ def claim(folder: RunFolder, config: RunConfig) -> None:
     Raises:
         OtherRunError: the folder holds another run, or files that are no run's.
     """
-    if folder.config.exists() and any(folder.path.rglob("*.manifest.json")):
+    if folder.config.exists():
         theirs = _stored_config(folder)
-        for key, old, new in (
-            ("name", theirs.get("name"), config.name),
-            ("pool.source", theirs.get("pool", {}).get("source"), str(config.pool.source)),
-        ):
-            if old != new:
+        mine = {"name": config.name, "pool.source": str(config.pool.source)}
+        stored = {"name": theirs.get("name"), "pool.source": theirs["pool"].get("source")}
+        for key in mine:
+            # A run that failed before it finished anything, say by a wrong path, may be started with the right one.
+            if stored[key] != mine[key] and folder.has_finished_stages():
                 raise OtherRunError(
                     f"{folder.path}: this folder holds another run ({key} differs)",
-                    got=old,
-                    expected=new,
+                    got=stored[key],
+                    expected=mine[key],
                     fix="choose another --out, or go on with that run's own config",
                 )
-        return
-    ours = {folder.config.name, "versions.json"} if folder.config.exists() else set()
-    strangers = [p.name for p in folder.path.iterdir() if not p.name.startswith(".") and p.name not in ours]
-    if strangers:
-        raise OtherRunError(
-            f"{folder.path}: this folder holds files that no run wrote",
-            got=some(strangers),
-            expected="an empty or new folder, or the folder of this run",
-            fix="choose another --out",
-        )
+        if stored == mine:
+            return
+    else:
+        strangers = [p.name for p in folder.path.iterdir() if not p.name.startswith(".")]
+        if strangers:
+            raise OtherRunError(
+                f"{folder.path}: this folder holds files that no run wrote",
+                got=some(strangers),
+                expected="an empty or new folder, or the folder of this run",
+                fix="choose another --out",
+            )
     write_config(folder, config)
 
 

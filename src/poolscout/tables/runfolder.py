@@ -60,6 +60,12 @@ class RunFolder:
         """The rounds begun so far, in order."""
         return sorted(p for p in self.path.glob("round-*") if p.is_dir())
 
+    def has_finished_stages(self) -> bool:
+        """Whether anything in this folder was computed to its end."""
+        manifests = self.path.rglob("*.manifest.json")
+        found = (read_manifest(path.parent, path.name.removesuffix(".manifest.json")) for path in manifests)
+        return any(manifest is not None and manifest["finished"] for manifest in found)
+
     def stage(
         self, folder: Path, work: Work, outputs: Sequence[Path], do: Callable[[], object], *, stale: Sequence[Path] = ()
     ) -> bool:
