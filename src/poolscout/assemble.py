@@ -143,13 +143,11 @@ def training_set_of(
             expected="at least one box",
             fix="label more images (labelling.initial), or check that the labels name these classes",
         )
-    columns: dict[str, list[str]] = {column.name: [] for column in QUARANTINE.columns}
-    for image_id in sorted(rejected):
-        row = (image_id, reader.uris[image_id], "training", rejected[image_id].reason, rejected[image_id].detail)
-        for name, value in zip(columns, row, strict=True):
-            columns[name].append(value)
-    schema = pa.schema([(column.name, column.type) for column in QUARANTINE.columns])
-    return training_set, QUARANTINE.check(pa.table(columns, schema=schema), "training")
+    rows = [
+        {"image_id": name, "uri": reader.uris[name], "stage": "training", "reason": why.reason, "detail": why.detail}
+        for name, why in sorted(rejected.items())
+    ]
+    return training_set, QUARANTINE.from_rows(rows)
 
 
 def training_progress(task: Task, members: int) -> Callable[[int, TrainingProgress], None]:

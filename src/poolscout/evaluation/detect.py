@@ -13,7 +13,6 @@ from poolscout.detector.member import Member
 from poolscout.detector.stream import ImageBatch, stream_images
 from poolscout.pool import ImageReader
 from poolscout.tables.declared import DETECTIONS, QUARANTINE
-from poolscout.tables.schema import TableSpec
 
 MIN_PROBABILITY = 0.001  # AP wants the whole precision-recall curve, so nearly everything counts
 MAX_BOXES = 100  # an image, as COCO does
@@ -53,8 +52,8 @@ def detect(
                 _append(columns, batch, number, member)
         done += len(batch.image_ids) + len(batch.rejected)
         progress(done)
-    detections = DETECTIONS.check(pa.table(columns, schema=_schema(DETECTIONS)), "detections")
-    return detections, QUARANTINE.check(pa.Table.from_pylist(rejected, schema=_schema(QUARANTINE)), "quarantine")
+    detections = DETECTIONS.check(pa.table(columns, schema=DETECTIONS.schema), "detections")
+    return detections, QUARANTINE.from_rows(rejected)
 
 
 def _append(columns: dict[str, list[Any]], batch: ImageBatch, number: int, member: Member) -> None:
@@ -74,7 +73,3 @@ def _append(columns: dict[str, list[Any]], batch: ImageBatch, number: int, membe
         columns["probability"] += one.probabilities[keep].tolist()
         for name, values in zip(("x1_px", "y1_px", "x2_px", "y2_px"), boxes[keep].T.tolist(), strict=True):
             columns[name] += values
-
-
-def _schema(spec: TableSpec) -> pa.Schema:
-    return pa.schema([(column.name, column.type) for column in spec.columns])

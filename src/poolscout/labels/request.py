@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 from poolscout.errors import DataError, some
 from poolscout.formats.coco import CocoImage, write_coco
 from poolscout.tables.atomic import storage_errors, write_text
-from poolscout.tables.declared import BOXES
+from poolscout.tables.declared import BOXES, ENSEMBLE
 from poolscout.tables.manifest import fingerprint
 
 CORNERS = ("x1_px", "y1_px", "x2_px", "y2_px")
-ENSEMBLE = -1  # the member number of boxes decoded from the mean map
 
 _README = """These {n} images were picked to be labelled next.
 

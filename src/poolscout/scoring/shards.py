@@ -12,12 +12,11 @@ from torch import Tensor
 
 from poolscout.scoring.glance import Glance
 from poolscout.tables.atomic import write_json
-from poolscout.tables.declared import DETECTIONS, EMBEDDINGS, QUARANTINE, SCORES
+from poolscout.tables.declared import DETECTIONS, EMBEDDINGS, ENSEMBLE, QUARANTINE, SCORES
 from poolscout.tables.parquet import part_path, write_table
 
 ORDER = (("detections", DETECTIONS), ("embeddings", EMBEDDINGS), ("quarantine", QUARANTINE), ("scores", SCORES))
 BOX_COLUMNS = ("x1_px", "y1_px", "x2_px", "y2_px")
-ENSEMBLE = -1  # the detections table's `member` for boxes of the mean map
 
 
 class ShardFolder:

@@ -9,6 +9,8 @@ from poolscout.tables.schema import Column, TableSpec
 _text, _f32, _i32, _i64, _bool = pa.string(), pa.float32(), pa.int32(), pa.int64(), pa.bool_()
 _list = pa.list_(_f32)
 
+ENSEMBLE = -1  # `member` of boxes decoded from the ensemble's mean map
+
 _image_id = Column("image_id", _text, "", "path or URI relative to the pool's root; never a row number")
 _box = (
     Column("x1_px", _f32, "px", "left edge in the upright image"),

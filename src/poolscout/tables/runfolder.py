@@ -39,19 +39,8 @@ class RunFolder:
         return self.path / "pool" / "images"
 
     @property
-    def pool_quarantine(self) -> Path:
-        return self.path / "pool" / "quarantine.parquet"
-
-    @property
-    def labels(self) -> Path:
-        return self.path / "labels"
-
-    @property
     def config(self) -> Path:
         return self.path / "run.yaml"
-
-    def round(self, number: int) -> Path:
-        return self.path / f"round-{number:03d}"
 
     def reference(self, arm: str) -> Path:
         return self.path / "references" / arm

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -46,9 +47,22 @@ class TableSpec:
     columns: tuple[Column, ...]
     open_to_metadata: bool = False
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The declared columns as Arrow names and types, without families."""
+        return pa.schema([(c.name, c.type) for c in self.columns if not c.is_family])
+
     def empty(self) -> pa.Table:
         """The table with no rows."""
-        return pa.table({c.name: pa.array([], c.type) for c in self.columns if not c.is_family})
+        return self.from_rows([])
+
+    def from_rows(self, rows: list[dict[str, Any]]) -> pa.Table:
+        """The table of `rows`, each with the declared columns.
+
+        Raises:
+            TableError: a value of the wrong type, or an empty cell where there may be none.
+        """
+        return self.check(pa.Table.from_pylist(rows, schema=self.schema), self.name)
 
     def column_for(self, name: str) -> Column | None:
         """The declaration that `name` falls under: an exact one first, then the first family that matches."""
