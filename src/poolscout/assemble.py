@@ -9,7 +9,6 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import torch
 
@@ -20,7 +19,7 @@ from poolscout.detector.member import Member
 from poolscout.engine.progress import Task
 from poolscout.errors import ConfigError, DataError, some
 from poolscout.labels import Labels
-from poolscout.pool import ImageReader, RejectedImage, fit_image
+from poolscout.pool import FittedImage, ImageReader, RejectedImage
 from poolscout.tables.declared import QUARANTINE
 from poolscout.training import Progress as TrainingProgress
 from poolscout.training import TrainingSet, build_training_set
@@ -117,9 +116,9 @@ def training_set_of(
     sequences = dict(zip(pool["image_id"].to_pylist(), pool["sequence"].to_pylist(), strict=True))
     rejected: dict[str, RejectedImage] = {}
 
-    def read(image_id: str) -> np.ndarray | None:
+    def read(image_id: str) -> FittedImage | None:
         try:
-            return reader.read(image_id)
+            return reader.read_fitted(image_id, detector.height, detector.width)
         except RejectedImage as error:
             rejected[image_id] = error
             return None
@@ -131,7 +130,6 @@ def training_set_of(
         labels.by_image(classes),
         [sequences.get(image_id) for image_id in image_ids],
         read,
-        fit_image,
         detector.height,
         detector.width,
         cache_path=cache if n_bytes > _memory_bytes() / 4 else None,

@@ -5,7 +5,6 @@ import torch
 
 from poolscout.config import DetectorConfig
 from poolscout.detector.calibration import Calibration, no_calibration
-from poolscout.detector.decode import boxes_from_map
 from poolscout.detector.io import load_member, member_files, save_member
 from poolscout.detector.member import Member, MemberCard, use_bf16
 from poolscout.detector.model import UNet
@@ -15,10 +14,17 @@ SMALL = DetectorConfig(height=64, width=96, stem=8, widths=(8, 12, 16, 24), neck
 IMAGES = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
 
-def make_member(config: DetectorConfig = SMALL, calibration: Calibration | None = None, seed: int = 0) -> Member:
+def make_member(
+    config: DetectorConfig = SMALL, calibration: Calibration | None = None, seed: int = 0, loud: bool = False
+) -> Member:
+    """An untrained member; `loud`: with weights so large that its maps depend on what it sees."""
     torch.manual_seed(seed)
     model = UNet(3, config)
     torch.nn.init.normal_(model.output.weight, std=0.5)
+    if loud:
+        for lateral in model.laterals:
+            torch.nn.init.normal_(lateral.weight, std=5.0)
+        torch.nn.init.zeros_(model.output.bias)
     model.train()(torch.rand(4, 3, 64, 96))  # batch statistics that are not 0 and 1
     calibration = calibration or no_calibration(3, focus=2.0)
     card = MemberCard(
@@ -33,11 +39,35 @@ def test_output_is_the_plain_model_calibrated():
     plain = member.model(IMAGES.float() / 255)  # batch norm not folded
     output = member(IMAGES)
     assert torch.allclose(output.probabilities, calibration.apply(plain.logits), atol=1e-4)
-    assert torch.allclose(output.boxes_xyxy_px, boxes_from_map(plain.boxes, 4), atol=1e-2)
+    assert torch.allclose(output.box_parameters, plain.boxes, atol=1e-3)
+    assert torch.allclose(output.hidden, plain.hidden, atol=1e-3)
     assert torch.allclose(output.features, plain.features, atol=1e-4)
     assert output.probabilities.dtype == torch.float32
     assert output.features.dtype == torch.float32
-    assert Member.provenance == "sigmoid map"
+
+
+def test_provenance_says_whether_it_is_calibrated():
+    assert make_member().provenance == "sigmoid map, not calibrated"
+    fitted = Calibration(focus=2.0, biases=(0.1, -0.2, 0.3), n_images=7)
+    assert make_member(calibration=fitted).provenance == "sigmoid map, calibrated on 7 held-back images"
+
+
+def test_dropout_passes_are_the_same_for_every_image_and_differ_among_each_other():
+    member = make_member(SMALL.model_copy(update={"dropout": 0.3}), loud=True)
+    both = list(member.dropout_maps(member(IMAGES).encoding, 4))
+    alone = list(member.dropout_maps(member(IMAGES[1:]).encoding, 4))
+    for p, q in zip(both, alone, strict=True):
+        assert torch.allclose(p[1:], q, atol=1e-5)
+    assert all(not torch.allclose(both[i], both[j], atol=1e-3) for i in range(4) for j in range(i))
+    assert all((p >= 0).all() and (p <= 1).all() for p in both)
+
+
+def test_dropout_passes_scatter_around_the_member_without_dropout():
+    member = make_member(SMALL.model_copy(update={"dropout": 0.05}), loud=True)
+    output = member(IMAGES)
+    passes = torch.stack(list(member.dropout_maps(output.encoding, 200)))
+    off = (passes.mean(0) - output.probabilities).abs().mean()
+    assert off < 0.3 * passes.std(0).mean()
 
 
 def test_an_image_does_not_depend_on_its_batch():
@@ -64,7 +94,7 @@ def test_saved_and_loaded_is_the_same_member(tmp_path):
     save_member(tmp_path / "models" / "member-0", member)
     loaded = load_member(tmp_path / "models" / "member-0")
     assert loaded.card == member.card
-    for a, b in zip(member(IMAGES), loaded(IMAGES), strict=True):
+    for a, b in zip(member(IMAGES)[:4], loaded(IMAGES)[:4], strict=True):
         assert torch.equal(a, b)
     assert sorted(p.name for p in (tmp_path / "models").iterdir()) == ["member-0.json", "member-0.safetensors"]
 

@@ -24,7 +24,7 @@ def test_maps_have_the_configured_stride(stride):
 
 def test_features_are_the_average_of_the_last_backbone_layer(model):
     images = torch.rand(2, 3, 64, 96)
-    deepest = model.encode(images)[-1]
+    deepest = model.encode(model.normalise(images))[-1]
     assert deepest.shape == (2, 24, 2, 3)
     expected = deepest.flatten(2).sum(2) / 6
     assert torch.allclose(model(images).features, expected, atol=1e-6)
@@ -45,13 +45,29 @@ def test_dropout_acts_only_when_switched_on_and_spares_the_encoder(model):
     encoding = model.encode(torch.rand(1, 3, 64, 96))
     off = [model.head(encoding).logits for _ in range(2)]
     assert torch.equal(*off)
-    model.set_dropout(True)
+    model.dropout.train()
     on = [model.head(encoding) for _ in range(2)]
     assert not torch.equal(on[0].logits, on[1].logits)
     assert torch.equal(on[0].features, on[1].features)
-    assert not model.stem[1].training  # batch norm keeps its statistics
-    model.set_dropout(False)
-    assert torch.equal(model.head(encoding).logits, off[0])
+
+
+def test_chosen_channels_are_dropped_as_dropout_drops_them(model):
+    """With masks given, the head is what it is behind nn.Dropout2d that happened to drop the same channels."""
+    torch.nn.init.normal_(model.output.weight)
+    encoding = model.encode(torch.rand(1, 3, 64, 96))
+    dropped: list[torch.Tensor] = []
+    model.dropout.register_forward_hook(lambda _, given, result: dropped.append((result[0], given[0][0])))
+    model.dropout.train()
+    by_chance = model.head(encoding).logits
+    model.dropout.eval()
+    kept = [
+        ((out != 0).flatten(1).any(1) | (was == 0).flatten(1).all(1)).float()[:, None, None] for out, was in dropped
+    ]
+    assert any((mask == 0).any() for mask in kept)
+    torch.testing.assert_close(model.head(encoding, kept).logits, by_chance)
+    everything = [torch.ones_like(mask) for mask in kept]
+    scaled = model.head(encoding, everything).logits  # nothing dropped, yet scaled up as if
+    assert not torch.allclose(scaled, model.head(encoding).logits)
 
 
 def test_a_shifted_image_gives_a_shifted_map(model):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,12 @@ class FixedMember(Member):
     def __call__(self, images: torch.Tensor) -> MemberOutput:
         n, h, w = len(images), HEIGHT // STRIDE, WIDTH // STRIDE
         probabilities, boxes = torch.zeros(n, 2, h, w), torch.zeros(n, 4, h, w)
-        for cls, row, column, probability, box in self.found:
+        for cls, row, column, probability, (x1, y1, x2, y2) in self.found:
             probabilities[:, cls, row, column] = probability
-            boxes[:, :, row, column] = torch.tensor(box)
-        return MemberOutput(probabilities, boxes, torch.zeros(n, 3))
+            offset = [(x1 + x2) / 2 / STRIDE - column - 0.5, (y1 + y2) / 2 / STRIDE - row - 0.5]
+            log_sides = [math.log((x2 - x1) / STRIDE), math.log((y2 - y1) / STRIDE)]
+            boxes[:, :, row, column] = torch.tensor([*offset, *log_sides])
+        return MemberOutput(probabilities, boxes, torch.zeros(n, 3), torch.zeros(n, 1, h, w), [])
 
 
 @pytest.fixture

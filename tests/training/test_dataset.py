@@ -13,20 +13,16 @@ class Fitted(NamedTuple):
     scale: float
 
 
-def halve(image: np.ndarray, height: int, width: int) -> Fitted:
-    pixels = np.full((3, height, width), 114, np.uint8)
-    small = image[::2, ::2].transpose(2, 0, 1)
-    pixels[:, : small.shape[1], : small.shape[2]] = small
+def read(image_id: str) -> Fitted:
+    """An image of 40 × 60 px, halved into 32 × 32."""
+    pixels = np.full((3, 32, 32), 114, np.uint8)
+    pixels[:, :20, :30] = int(image_id)
     return Fitted(pixels, 0.5)
-
-
-def read(image_id: str) -> np.ndarray:
-    return np.full((40, 60, 3), int(image_id), np.uint8)
 
 
 def build(**changes):
     arguments = {
-        "image_ids": ["7", "9"], "weights": [1.0, 3.0], "sequences": ["x", None], "read": read, "fit": halve,
+        "image_ids": ["7", "9"], "weights": [1.0, 3.0], "sequences": ["x", None], "read": read,
         "labels": {"7": (np.array([[10, 20, 30, 40.0]]), np.array([2])), "9": (np.zeros((0, 4)), np.zeros(0))},
         "height": 32, "width": 32,
     }  # fmt: skip

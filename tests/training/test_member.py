@@ -42,9 +42,12 @@ def test_it_learns_to_find_new_squares(trained):
     member, reports = trained
     unseen = squares(8, seed=2)
     output = member(unseen.images)
-    for i, found in enumerate(decode(output.probabilities, output.boxes_xyxy_px, 0.01, 1, 0.5)):
-        assert found.classes.tolist() == unseen.classes[i].tolist()
-        assert (found.boxes_xyxy_px[0] - unseen.boxes_xyxy_px[i][0]).abs().max() < 8
+    found = decode(
+        output.probabilities, output.box_parameters, TINY.stride, min_probability=0.01, max_boxes=1, nms_iou=0.5
+    )
+    assert found.images.tolist() == list(range(8))
+    assert found.classes.tolist() == torch.cat(unseen.classes).tolist()
+    assert (found.boxes_xyxy_px - torch.cat(unseen.boxes_xyxy_px)).abs().max() < 8
     assert reports[-1].step == reports[-1].steps == 60
     assert len(reports) == 6
     assert reports[-1].loss < 0.3 * reports[0].loss

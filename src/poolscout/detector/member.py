@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar, NamedTuple, cast
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, UInt8
@@ -13,16 +14,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from poolscout.config import DetectorConfig
 from poolscout.detector.calibration import Calibration
-from poolscout.detector.decode import boxes_from_map
-from poolscout.detector.model import UNet
+from poolscout.detector.model import DetectorOutput, UNet
 
 
 class MemberOutput(NamedTuple):
-    """What scoring needs from a detector."""
+    """What scoring needs from a detector; its maps may be overwritten by who takes them."""
 
     probabilities: Float[Tensor, "images classes height width"]  # calibrated p(an object is centred here), float32
-    boxes_xyxy_px: Float[Tensor, "images 4 height width"]  # in input pixels
+    box_parameters: Float[Tensor, "images 4 height width"]  # see `decode.boxes_at`
     features: Float[Tensor, "images d"]
+    hidden: Float[Tensor, "images channels height width"]  # what the output layer multiplies
+    encoding: list[Float[Tensor, "images _ _ _"]]  # for `Member.dropout_maps`
 
 
 class MemberCard(BaseModel):
@@ -46,14 +48,18 @@ class Member:
         device: where it runs.
     """
 
-    provenance: ClassVar[str] = "sigmoid map"
-
     def __init__(self, model: UNet, card: MemberCard, device: torch.device | str = "cpu") -> None:
         self.card, self.device = card, torch.device(device)
         self.model = model.to(self.device).eval().requires_grad_(False)
-        fused = fuse_batch_norm(self.model).to(memory_format=torch.channels_last)
-        self._bf16 = use_bf16(card.architecture.bf16, self.device)
-        self._forward = torch.compile(fused) if card.architecture.compile else fused
+        self._fused = fuse_batch_norm(self.model).to(memory_format=torch.channels_last)
+        self._dtype = torch.bfloat16 if use_bf16(card.architecture.bf16, self.device) else torch.float32
+        # Converted once, not by autocast at every pass; the output layer stays in float32 (see `UNet.head`).
+        for name, part in self._fused.named_children():
+            part.to(torch.float32 if name == "output" else self._dtype)
+        self._network = _Network(self._fused)
+        # Frozen weights: convolution and ReLU become one kernel, the weights lie as the processor wants them.
+        compiled = torch.compile(self._network, options={"freezing": True}) if card.architecture.compile else None
+        self._forward = self._network if compiled is None else compiled
 
     @property
     def architecture(self) -> DetectorConfig:
@@ -67,17 +73,64 @@ class Member:
     def calibration(self) -> Calibration:
         return self.card.calibration
 
+    @property
+    def provenance(self) -> str:
+        """What its probabilities are."""
+        held = self.calibration.n_images
+        return f"sigmoid map, calibrated on {held} held-back images" if held else "sigmoid map, not calibrated"
+
+    def in_float32(self) -> Member:
+        """The same member, calculating in float32 whatever its card says; itself if it does so already."""
+        if self._dtype is torch.float32:
+            return self
+        architecture = self.architecture.model_copy(update={"bf16": "off"})
+        return Member(self.model, self.card.model_copy(update={"architecture": architecture}), self.device)
+
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "images 3 height width"]) -> MemberOutput:
         """Look at letterboxed RGB images; height and width are those of the architecture, or other multiples of 32."""
+        return self.look(self.prepare(images))
+
+    @torch.inference_mode()
+    def prepare(self, images: UInt8[Tensor, "images 3 height width"]) -> Tensor:
+        """The network's input, which members of one ensemble share."""
         x = images.to(self.device, torch.float32, memory_format=torch.channels_last) / 255
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._bf16):
-            output = self._forward(x)
-        return MemberOutput(
-            self.calibration.apply(output.logits),
-            boxes_from_map(output.boxes, self.architecture.stride),
-            output.features,
-        )
+        return UNet.normalise(x).to(self._dtype)
+
+    @torch.inference_mode()
+    def look(self, prepared: Tensor) -> MemberOutput:
+        """Look at images that `prepare` made ready."""
+        output = self._forward(prepared)
+        # The network's maps lie channel beside channel; what follows wants one class's map in one piece.
+        probabilities = self.calibration.apply(output.logits.contiguous())
+        return MemberOutput(probabilities, output.boxes.contiguous(), output.features, output.hidden, output.encoding)
+
+    @torch.inference_mode()
+    def dropout_maps(self, encoding: list[Tensor], passes: int) -> Iterator[Float[Tensor, "images classes h w"]]:
+        """Calibrated maps of `passes` looks with dropout on; all share one encoding, as dropout sits after it.
+
+        Which channels are dropped in pass t depends on t alone (Kirsch et al. 2019, "BatchBALD": consistent
+        MC-dropout): every image meets the same thinned networks, whatever batch it is in.
+        """
+        generator = torch.Generator().manual_seed(self.card.seed % 2**63)
+        p = self.architecture.dropout
+        for _ in range(passes):
+            kept = [
+                (torch.rand(x.shape[1], 1, 1, generator=generator) >= p).to(x.device, x.dtype)
+                for x in encoding[-len(self.model.laterals) :]
+            ]
+            yield self.calibration.apply(self._fused.head(encoding, kept).logits.contiguous())
+
+
+class _Network(nn.Module):
+    """Encoder and head on prepared input, as one thing to compile."""
+
+    def __init__(self, model: UNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, prepared: Tensor) -> DetectorOutput:
+        return self.model.head(self.model.encode(prepared))
 
 
 def use_bf16(choice: str, device: torch.device) -> bool:

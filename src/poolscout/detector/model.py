@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,8 +21,10 @@ class DetectorOutput(NamedTuple):
     """What one forward pass gives, before calibration and decoding."""
 
     logits: Float[Tensor, "images classes height width"]
-    boxes: Float[Tensor, "images 4 height width"]  # dx, dy, ln w, ln h in cells; see `detector.boxes_from_map`
+    boxes: Float[Tensor, "images 4 height width"]  # dx, dy, ln w, ln h in cells; see `decode.boxes_at`
     features: Float[Tensor, "images d"]
+    hidden: Float[Tensor, "images channels height width"]  # what the output layer multiplies
+    encoding: list[Float[Tensor, "images _ _ _"]]  # what `UNet.head` was given
 
 
 def conv_unit(n_in: int, n_out: int, stride: int = 1) -> nn.Sequential:
@@ -73,30 +76,43 @@ class UNet(nn.Module):
 
     def forward(self, images: Float[Tensor, "images 3 height width"]) -> DetectorOutput:
         """Maps, boxes and embedding of RGB images in 0…1; height and width are multiples of 32."""
-        return self.head(self.encode(images))
+        return self.head(self.encode(self.normalise(images)))
 
-    def encode(self, images: Float[Tensor, "images 3 height width"]) -> list[Float[Tensor, "images _ _ _"]]:
+    @staticmethod
+    def normalise(images: Float[Tensor, "images 3 height width"]) -> Float[Tensor, "images 3 height width"]:
+        """RGB in 0…1, centred and scaled alike for every member."""
+        return (images - 0.45) / 0.25
+
+    def encode(self, normalised: Float[Tensor, "images 3 height width"]) -> list[Float[Tensor, "images _ _ _"]]:
         """Encoder features, fine to coarse. No dropout in here: Monte-Carlo passes share one encoding."""
-        x = self.stem((images - 0.45) / 0.25)
+        x = self.stem(normalised)
         features = []
         for stage in self.stages:
             x = stage(x)
             features.append(x)
         return features
 
-    def head(self, features: list[Float[Tensor, "images _ _ _"]]) -> DetectorOutput:
-        """Decoder and output maps of an encoding; dropout acts here, on each feature map."""
-        laterals = [
-            lateral(self.dropout(x)) for lateral, x in zip(self.laterals, features[-len(self.laterals) :], strict=True)
-        ]
+    def head(
+        self, features: list[Float[Tensor, "images _ _ _"]], kept: Sequence[Float[Tensor, "_ 1 1"]] | None = None
+    ) -> DetectorOutput:
+        """Decoder and output maps of an encoding; dropout acts here, on each feature map.
+
+        Args:
+            features: of `encode`.
+            kept: for each feature map that is used, fine to coarse, which channels stay (1) and which are dropped
+                (0); None: chance decides in training, and all stay in evaluation.
+        """
+        used = features[-len(self.laterals) :]
+        if kept is None:
+            inputs = [self.dropout(x) for x in used]
+        else:
+            inputs = [(x * mask).div_(1 - self.dropout.p) for x, mask in zip(used, kept, strict=True)]
+        laterals = [lateral(x) for lateral, x in zip(self.laterals, inputs, strict=True)]
         x = laterals.pop()
         for lateral, merge in zip(reversed(laterals), reversed(self.merges), strict=True):
             x = merge(F.interpolate(x, scale_factor=2.0, mode="nearest") + lateral)
         with torch.autocast(x.device.type, enabled=False):  # bf16 logits would quantise small probabilities
-            maps = self.output(x.float())
+            hidden = x.float()
+            maps = self.output(hidden)
         logits, boxes = maps.split([self.n_classes, 4], dim=1)
-        return DetectorOutput(logits, boxes, features[-1].float().mean((2, 3)))
-
-    def set_dropout(self, active: bool) -> None:
-        """Switch test-time dropout (Gal & Ghahramani 2016) without touching batch norm."""
-        self.dropout.train(active)
+        return DetectorOutput(logits, boxes, features[-1].float().mean((2, 3)), hidden, features)

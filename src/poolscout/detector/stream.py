@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from poolscout.boxes import box_area
+from poolscout.detector.decode import Detections
 from poolscout.engine import ThreadExecutor
-from poolscout.pool import FittedImage, ImageReader, RejectedImage, fit_image
+from poolscout.pool import FittedImage, ImageReader, RejectedImage
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,38 @@ class ImageBatch:
 
     def valid(self, map_height: int, map_width: int) -> Bool[Tensor, "images map_height map_width"]:
         """Which positions of a map over `pixels` show any of the image, and not only padding."""
-        height, width = self.pixels.shape[-2:]
         valid = torch.zeros(len(self.image_ids), map_height, map_width, dtype=torch.bool)
-        for mask, (valid_height, valid_width) in zip(valid, self.valid_px, strict=True):
-            mask[: math.ceil(valid_height * map_height / height), : math.ceil(valid_width * map_width / width)] = True
+        for mask, (rows, columns) in zip(valid, self._shown_cells(map_height, map_width), strict=True):
+            mask[:rows, :columns] = True
         return valid
+
+    def is_padded(self, map_height: int, map_width: int) -> bool:
+        """Whether any position of such a map shows padding only."""
+        return any(cells != (map_height, map_width) for cells in self._shown_cells(map_height, map_width))
+
+    def n_valid(self, map_height: int, map_width: int) -> Float[Tensor, " images"]:
+        """How many positions of such a map show any of each image."""
+        return torch.tensor([float(h * w) for h, w in self._shown_cells(map_height, map_width)])
+
+    def _shown_cells(self, map_height: int, map_width: int) -> list[tuple[int, int]]:
+        height, width = self.pixels.shape[-2:]
+        return [
+            (math.ceil(valid_height * map_height / height), math.ceil(valid_width * map_width / width))
+            for valid_height, valid_width in self.valid_px
+        ]
+
+    def upright(self, found: Detections) -> Detections:
+        """Detections in input pixels, moved to pixels of the upright images and cut at their borders.
+
+        Boxes that lie outside are left out.
+        """
+        at = found.images.cpu()
+        scales = torch.tensor(self.scales, dtype=torch.float32)[at]
+        sides = torch.tensor(self.sizes, dtype=torch.float32).view(-1, 2).flip(1).repeat(1, 2)[at]  # w h w h
+        boxes = torch.minimum((found.boxes_xyxy_px.cpu() / scales[:, None]).clamp_min(0), sides)
+        inside = box_area(boxes) > 0
+        moved = Detections._make(None if part is None else part.cpu() for part in found)
+        return moved._replace(boxes_xyxy_px=boxes).take(inside)
 
 
 def stream_images(
@@ -86,9 +116,36 @@ def stream_batches(
     """
 
     def prepare(ids: Sequence[str]) -> ImageBatch:
-        return _read_batch(ids, reader, height, width, stage)
+        return read_batch(ids, reader, height, width, stage)
 
     yield from ThreadExecutor(workers or available_cores()).map(prepare, batches)
+
+
+def on_device(batches: Iterable[ImageBatch], device: torch.device) -> Iterator[tuple[ImageBatch, Tensor]]:
+    """Batches with their pixels where the detectors are.
+
+    On CUDA the next batch is copied from pinned memory on a stream of its own while the one before is computed.
+    """
+    if device.type != "cuda":
+        yield from ((batch, batch.pixels.to(device)) for batch in batches)
+        return
+    copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    ahead: deque[tuple[ImageBatch, Tensor, torch.cuda.Event]] = deque()
+
+    def ready() -> tuple[ImageBatch, Tensor]:
+        batch, pixels, copied = ahead.popleft()
+        computing.wait_event(copied)
+        pixels.record_stream(computing)  # its memory is not given away before the computation is through
+        return batch, pixels
+
+    for batch in batches:
+        with torch.cuda.stream(copying):
+            pixels = batch.pixels.pin_memory().to(device, non_blocking=True)
+        ahead.append((batch, pixels, copying.record_event()))
+        if len(ahead) == 2:
+            yield ready()
+    while ahead:
+        yield ready()
 
 
 def available_cores() -> int:
@@ -96,21 +153,22 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _read_batch(ids: Sequence[str], reader: ImageReader, height: int, width: int, stage: str) -> ImageBatch:
+def read_batch(ids: Sequence[str], reader: ImageReader, height: int, width: int, stage: str) -> ImageBatch:
+    """Read, decode and fit some images in the calling thread; see `stream_batches`."""
     kept: list[str] = []
     fitted: list[FittedImage] = []
     sizes: list[tuple[int, int]] = []
     rejected = []
     for image_id in ids:
         try:
-            image = reader.read(image_id)
+            image = reader.read_fitted(image_id, height, width)
         except RejectedImage as error:
             row = {"image_id": image_id, "uri": reader.uris[image_id], "stage": stage}
             rejected.append(row | {"reason": error.reason, "detail": error.detail})
             continue
         kept.append(image_id)
-        fitted.append(fit_image(image, height, width))
-        sizes.append((image.shape[0], image.shape[1]))
+        fitted.append(image)
+        sizes.append((image.image_height, image.image_width))
     pixels = np.stack([image.pixels for image in fitted]) if fitted else np.empty((0, 3, height, width), np.uint8)
     return ImageBatch(
         kept,

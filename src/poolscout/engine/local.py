@@ -28,10 +28,11 @@ class ThreadExecutor:
     """A pool of threads, for work that releases the interpreter's lock: image decoding, files, tensor kernels."""
 
     workers: int
+    begin: Callable[[], object] | None = None  # called once in each thread, before its first item
 
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         source = iter(items)
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="poolscout") as threads:
+        with ThreadPoolExecutor(self.workers, "poolscout", self.begin) as threads:
             ahead: deque[Future[Result]] = deque()
             try:
                 # Twice the workers keeps all busy while the reader handles one result, and bounds what is held.

@@ -7,7 +7,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from poolscout.boxes import clip_boxes
 from poolscout.detector.decode import decode
 from poolscout.detector.member import Member
 from poolscout.detector.stream import ImageBatch, stream_images
@@ -59,17 +58,14 @@ def detect(
 def _append(columns: dict[str, list[Any]], batch: ImageBatch, number: int, member: Member) -> None:
     output = member(batch.pixels)
     valid = batch.valid(*output.probabilities.shape[-2:]).to(output.probabilities.device)
-    probabilities = output.probabilities * valid[:, None]  # nothing is found in the padding
-    found = decode(probabilities, output.boxes_xyxy_px, MIN_PROBABILITY, MAX_BOXES, member.architecture.nms_iou)
-    for image_id, scale, (image_height, image_width), one in zip(
-        batch.image_ids, batch.scales, batch.sizes, found, strict=True
-    ):
-        boxes = clip_boxes(one.boxes_xyxy_px / scale, image_width, image_height)
-        keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        n = int(keep.sum())
-        columns["image_id"] += [image_id] * n
-        columns["member"] += [number] * n
-        columns["class"] += [member.classes[c] for c in one.classes[keep].tolist()]
-        columns["probability"] += one.probabilities[keep].tolist()
-        for name, values in zip(("x1_px", "y1_px", "x2_px", "y2_px"), boxes[keep].T.tolist(), strict=True):
-            columns[name] += values
+    found = batch.upright(decode(
+        output.probabilities * valid[:, None],  # nothing is found in the padding
+        output.box_parameters, member.architecture.stride, min_probability=MIN_PROBABILITY, max_boxes=MAX_BOXES,
+        nms_iou=member.architecture.nms_iou,
+    ))  # fmt: skip
+    columns["image_id"] += [batch.image_ids[i] for i in found.images.tolist()]
+    columns["member"] += [number] * len(found.images)
+    columns["class"] += [member.classes[c] for c in found.classes.tolist()]
+    columns["probability"] += found.probabilities.tolist()
+    for name, values in zip(("x1_px", "y1_px", "x2_px", "y2_px"), found.boxes_xyxy_px.T.tolist(), strict=True):
+        columns[name] += values

@@ -1,4 +1,4 @@
-"""Bytes to upright RGB: the one way every stage gets its pixels.
+"""Bytes to upright RGB, whole or fitted into a detector's input: the one way every stage gets its pixels.
 
 Pillow decodes. Its wheels bring their own libjpeg-turbo, so the same bytes give the same pixels on every machine.
 """
@@ -14,6 +14,7 @@ from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
 from poolscout.errors import DataError, nearest
+from poolscout.pool.fit import FittedImage, fit_image, fitted_size
 
 # Only plain raster formats: Pillow would hand others (EPS) to outside programs.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
@@ -57,14 +58,24 @@ class ImageReader:
             RejectedImage: missing, unreadable, empty, undecodable, oversized or truncated.
             DataError: an image_id the reader does not know.
         """
+        return decode_image(self._bytes(image_id), max_pixels=self.max_pixels)
+
+    def read_fitted(self, image_id: str, height: int, width: int) -> FittedImage:
+        """The image as the detectors see it; a JPEG much larger than their input is not decoded whole.
+
+        Raises:
+            RejectedImage, DataError: as `read`.
+        """
+        return decode_fitted(self._bytes(image_id), height, width, max_pixels=self.max_pixels)
+
+    def _bytes(self, image_id: str) -> bytes:
         if image_id not in self.uris:
             raise DataError(
                 f"no image {image_id!r}", got=image_id, expected="an image_id of the pool",
                 fix=nearest(image_id, self.uris) or None,
             )  # fmt: skip
         with open_image_file(Path(self.uris[image_id])) as file:
-            data = file.read()
-        return decode_image(data, max_pixels=self.max_pixels)
+            return file.read()
 
 
 def decode_image(data: bytes, *, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -75,10 +86,41 @@ def decode_image(data: bytes, *, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
     Raises:
         RejectedImage: empty, undecodable, oversized (refused from the header alone) or truncated.
     """
+    image = _open_bytes(data, max_pixels)
+    return _upright(image, _orientation(image))
+
+
+def decode_fitted(data: bytes, height: int, width: int, *, max_pixels: int) -> FittedImage:
+    """Decode and fit into height × width, as `fit_image` does.
+
+    A JPEG that is at least twice as large as needed is decoded at 1/2, 1/4 or 1/8 of its size, which libjpeg does by
+    leaving out frequencies that the smaller picture cannot show; never below the size it is fitted to.
+
+    Raises:
+        RejectedImage: as `decode_image`.
+    """
+    image = _open_bytes(data, max_pixels)
+    orientation = _orientation(image)
+    image_width, image_height = image.size[::-1] if orientation in _SIDEWAYS else image.size
+    valid_height, valid_width = fitted_size(image_height, image_width, height, width)
+    shrunk = 1
+    # A turned image would have its incomplete last block at the other side.
+    if orientation not in _UPRIGHT or not (image_height % 8 or image_width % 8):
+        raw_width = image.size[0]
+        least = (valid_height, valid_width) if orientation in _SIDEWAYS else (valid_width, valid_height)
+        drafted = image.draft(None, least)  # None: the mode stays
+        if drafted is not None:  # a JPEG
+            shrunk = round(raw_width / drafted[1][2])
+    return fit_image(_upright(image, orientation), height, width, (image_height, image_width), shrunk)
+
+
+def _open_bytes(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise RejectedImage("empty", "0 bytes")
-    image = _open(io.BytesIO(data), max_pixels)
-    orientation = _orientation(image)
+    return _open(io.BytesIO(data), max_pixels)
+
+
+def _upright(image: Image.Image, orientation: int) -> UInt8[np.ndarray, "h w 3"]:
     try:
         image.load()
         rgb = _to_rgb(image)

@@ -64,8 +64,7 @@ def build_training_set(
     weights: Sequence[float],
     labels: Mapping[str, tuple[np.ndarray, np.ndarray]],
     sequences: Sequence[str | None],
-    read: Callable[[str], np.ndarray | None],
-    fit: Callable[[np.ndarray, int, int], Fitted],
+    read: Callable[[str], Fitted | None],
     height: int,
     width: int,
     cache_path: Path | None = None,
@@ -77,8 +76,8 @@ def build_training_set(
         weights: how often each is drawn, relative to the others; above 0.
         labels: for each image its boxes [k, 4] (xyxy, image pixels) and class indices [k].
         sequences: recording of each image; None = an image on its own.
-        read: image_id → uint8 [height, width, 3], upright RGB; None = the image is unusable and left out.
-        fit: (image, height, width) → pixels [3, height, width] and the scale from image to input pixels.
+        read: image_id → pixels [3, height, width] and the scale from image to input pixels; None = the image is
+            unusable and left out.
         height, width: the detector's input, px.
         cache_path: file of the memory map that holds the pixels; None = they are held in memory.
 
@@ -88,12 +87,8 @@ def build_training_set(
     _check(image_ids, weights, labels, sequences)
     pixels = _pixels(len(image_ids), height, width, cache_path)
 
-    def prepare(image_id: str) -> Fitted | None:
-        image = read(image_id)
-        return None if image is None else fit(image, height, width)
-
     kept, boxes, classes = list[int](), [], []
-    for i, fitted in enumerate(ThreadExecutor(available_cores()).map(prepare, image_ids)):
+    for i, fitted in enumerate(ThreadExecutor(available_cores()).map(read, image_ids)):
         if fitted is None:
             continue
         pixels[len(kept)] = torch.from_numpy(np.ascontiguousarray(fitted.pixels))
