@@ -13,7 +13,7 @@ import poolscout
 
 def test_the_public_names() -> None:
     assert sorted(poolscout.__all__) == ["__version__", "score_maps", "select", "wmap"]
-    assert list(inspect.signature(poolscout.score_maps).parameters) == ["maps", "scorer", "aggregate"]
+    assert list(inspect.signature(poolscout.score_maps).parameters) == ["maps", "scorer", "aggregate", "k"]
     assert list(inspect.signature(poolscout.select).parameters)[:7] == [
         "scores", "embeddings", "n", "sampler", "metric", "labelled_embeddings", "seed",
     ]  # fmt: skip

@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -123,12 +124,17 @@ class TrainingConfig(Room):
 
 class ScorerChoice(Room):
     scorer: str = Field(description="a registered scoring function, e.g. mutual_information")
-    aggregate: str = Field("max", description="over map positions: max or average")
+    aggregate: str = Field("max", description="over positions or boxes: max, average, sum, top_k; whole for an image's")
+    k: int | None = Field(None, ge=1, description="top_k: mean of how many of the highest")
 
     @property
     def column(self) -> str:
         """The score table's column of this choice."""
-        return f"{self.scorer}_{self.aggregate}"
+        return (
+            f"{self.scorer}_{self.aggregate.removesuffix('_k')}_{self.k}"
+            if self.k
+            else f"{self.scorer}_{self.aggregate}"
+        )
 
 
 class ScoringConfig(Room):
@@ -141,16 +147,40 @@ class ScoringConfig(Room):
         "unlabelled",
         description="all = the paper's [X_u, X_l]: labelled images may be picked again, at no cost",
     )
-    batch_size: int = Field(16, ge=1, description="images a forward pass")
+    batch_size: int = Field(
+        8, ge=1, description="images a forward pass; 8 suits a CPU's cache, a GPU wants 128 or more"
+    )
     shard_size: int = Field(1000, ge=1, description="images a part: the unit of commit")
     min_probability: float = Field(0.05, gt=0, lt=1, description="weaker detections are not stored")
     max_boxes: int = Field(100, ge=1, description="detections stored an image, strongest first")
+    float32: bool = Field(
+        False, description="score in float32 also where bf16 is native: slower; ranks near-ties exactly"
+    )
+    dropout_passes: int = Field(8, ge=2, description="mc_dropout: looks of the first member with dropout on")
 
 
 class SelectionConfig(Room):
     sampler: str = Field("top-n", description="a registered sampler")
     n: int = Field(100, ge=1, description="images picked a round")
     metric: Literal["euclidean", "cosine"] = Field("euclidean", description="distance between embeddings")
+    over_classes: Literal["max", "mean", "weighted"] = Field(
+        "max", description="an image's score from those of its classes; weighted = Σ weight · score"
+    )
+    class_weights: dict[str, NonNegativeFloat] | None = Field(
+        None, description="with over_classes: weighted; a class that is not named weighs 1"
+    )
+    normalise_classes: bool = Field(
+        False, description="rank within each class first, so that no class takes the batch by its wider range"
+    )
+
+    @model_validator(mode="after")
+    def _weights_go_with_weighted(self) -> SelectionConfig:
+        if (self.class_weights is not None) != (self.over_classes == "weighted"):
+            raise ValueError(
+                f"class_weights and over_classes: weighted, or neither; got over_classes: {self.over_classes} and "
+                f"class_weights: {self.class_weights}"
+            )
+        return self
 
 
 class ReferenceConfig(Room):

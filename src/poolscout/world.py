@@ -12,6 +12,7 @@ import yaml
 
 from poolscout.assemble import image_reader, resolve_device, seed_for, versions
 from poolscout.config import PoolConfig, RunConfig, SelectionConfig
+from poolscout.detector.gives import unet_gives
 from poolscout.engine.progress import Progress
 from poolscout.errors import ConfigError, CorruptPartError, DataError, OtherRunError, nearest, some
 from poolscout.evaluation.size_weighted import area_ranges
@@ -20,6 +21,7 @@ from poolscout.labels import LabelStore, Oracle, sizes_of
 from poolscout.pool import ImageReader, image_files, list_pool
 from poolscout.scoring import check_scoring
 from poolscout.selection import check_sampler
+from poolscout.selection.over_classes import class_weights
 from poolscout.tables.atomic import write_json, write_text
 from poolscout.tables.declared import POOL, QUARANTINE
 from poolscout.tables.manifest import Work, file_hash, fingerprint
@@ -228,8 +230,9 @@ def _test_set(folder: RunFolder, config: RunConfig, progress: Progress) -> TestS
 
 
 def _check_fit(world: World) -> None:
-    check_scoring(world.config.scoring.scorers, world.config.training.members)
+    check_scoring(world.config.scoring.scorers, unet_gives(world.config.detector, world.config.training.members))
     check_sampler(world.config.selection.sampler)
+    class_weights(world.config.selection, world.classes)
     check_sampler(world.config.labelling.initial_sampler, scored=False)
     _check_budget(world)
     if world.oracle is None and (world.config.references.random or world.config.references.full):

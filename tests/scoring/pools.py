@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from poolscout.config import DetectorConfig
 from poolscout.detector.calibration import Calibration
 from poolscout.detector.member import Member, MemberCard, MemberOutput
 from poolscout.detector.model import UNet
-from poolscout.pool import ImageReader, RejectedImage
+from poolscout.pool import FittedImage, ImageReader, RejectedImage, fit_image
 
 HEIGHT, WIDTH, STRIDE = 64, 96, 4
 CLASSES = ("car", "person")
@@ -28,6 +29,9 @@ class MadeUpImages(ImageReader):
         super().__init__({image_id: f"/nowhere/{image_id}" for image_id in ids}, max_pixels=10**6)
         self.broken, self.size = set(broken), size
         self.read_ids: list[str] = []
+
+    def read_fitted(self, image_id: str, height: int, width: int) -> FittedImage:
+        return fit_image(self.read(image_id), height, width)
 
     def read(self, image_id: str) -> np.ndarray:
         self.read_ids.append(image_id)
@@ -50,15 +54,22 @@ class KnownMember(Member):
         self.model, self.device = torch.nn.Linear(1, 1), torch.device("cpu")
         self.strength, self.side, self.shift = strength, side, shift
 
-    def __call__(self, images: torch.Tensor) -> MemberOutput:
-        cells = F.avg_pool2d(images.float() / 255, STRIDE)
-        _, _, height, width = cells.shape
-        x = (torch.arange(width) + 0.5).expand(height, width) * STRIDE + self.shift
-        y = (torch.arange(height) + 0.5)[:, None].expand(height, width) * STRIDE
-        half = self.side / 2
-        boxes = torch.stack([x - half, y - half, x + half, y + half]).expand(len(images), -1, -1, -1)
+    def prepare(self, images: torch.Tensor) -> torch.Tensor:
+        return images.float() / 255
+
+    def look(self, prepared: torch.Tensor) -> MemberOutput:
+        cells = F.avg_pool2d(prepared, STRIDE)
+        n_images, _, height, width = cells.shape
+        log_side = math.log(self.side / STRIDE)
+        box = torch.tensor([self.shift / STRIDE, 0.0, log_side, log_side])
+        parameters = box[:, None, None].expand(n_images, 4, height, width).contiguous()
         probabilities = (cells[:, : len(self.classes)] * self.strength).contiguous()
-        return MemberOutput(probabilities, boxes.contiguous(), cells.mean((2, 3)) * self.strength)
+        return MemberOutput(probabilities, parameters, cells.mean((2, 3)) * self.strength, cells, [cells])
+
+    def dropout_maps(self, encoding: list[torch.Tensor], passes: int) -> Iterator[torch.Tensor]:
+        """Pass t sees everything t + 1 times as faint."""
+        for number in range(passes):
+            yield (encoding[0][:, : len(self.classes)] * self.strength / (number + 1)).contiguous()
 
 
 def real_member(seed: int) -> Member:

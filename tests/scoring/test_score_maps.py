@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import poolscout
-from poolscout.config import ScorerChoice
+from poolscout.config import DetectorConfig, ScorerChoice
+from poolscout.detector.gives import Gives, unet_gives
 from poolscout.errors import CapabilityError, ConfigError, DataError
 from poolscout.scoring import check_scoring, score_maps
 from poolscout.scoring.ensemble import RunningMeans
 from poolscout.scoring.maps import bernoulli_entropy
-from poolscout.scoring.registry import scorers
+from poolscout.scoring.plan import Plan
 
 
 def one_position(*p_of_members: float) -> torch.Tensor:
@@ -61,8 +62,8 @@ def test_entropy_keeps_nan() -> None:
 
 
 def test_what_is_kept_does_not_grow_with_members() -> None:
-    wanted = [scorers.get("mutual_information"), scorers.get("entropy")]
-    running, p = RunningMeans(wanted), torch.full((1, 1, 2, 2), 0.25)
+    plan = Plan((ScorerChoice(scorer="mutual_information"), ScorerChoice(scorer="entropy")))
+    running, p = RunningMeans(plan.statistics("members")), torch.full((1, 1, 2, 2), 0.25)
     for _ in range(9):
         running.add(p)
     means = running.finish()
@@ -75,14 +76,14 @@ def test_what_is_kept_does_not_grow_with_members() -> None:
     ("scorer", "aggregate", "message"),
     [
         ("mutual_infromation", "max", r"no scorer[\s\S]*did you mean 'mutual_information'"),
-        ("entropy", "maximum", r"no aggregate[\s\S]*average, max[\s\S]*did you mean 'max'"),
+        ("entropy", "maximum", r"no aggregate[\s\S]*average, max, sum, top_k, whole[\s\S]*did you mean 'max'"),
     ],
 )
 def test_unknown_names(scorer: str, aggregate: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         score_maps(one_position(0.5), scorer, aggregate)
     with pytest.raises(ConfigError, match=message):
-        check_scoring([ScorerChoice(scorer=scorer, aggregate=aggregate)], n_members=3)
+        check_scoring([ScorerChoice(scorer=scorer, aggregate=aggregate)], unet_gives(DetectorConfig(), 3))
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (0, 1, 1, 2, 2), (2, 1, 1, 0, 2), (2, 1, 0, 2, 2)])
@@ -91,16 +92,59 @@ def test_other_shapes(shape: tuple[int, ...]) -> None:
         score_maps(torch.zeros(shape))
 
 
-def test_a_single_member_cannot_disagree() -> None:
-    check_scoring([ScorerChoice(scorer="entropy")], n_members=1)
-    check_scoring([ScorerChoice(scorer="mutual_information")], n_members=2)
-    with pytest.raises(CapabilityError, match=r"'mutual_information' needs members[\s\S]*at least 2"):
-        check_scoring([ScorerChoice(scorer="entropy"), ScorerChoice(scorer="mutual_information")], n_members=1)
+@pytest.mark.parametrize(
+    ("scorer", "aggregate", "k", "message"),
+    [
+        ("entropy", "top_k", None, r"'top_k' needs a number[\s\S]*k: 10"),
+        ("entropy", "max", 3, r"'max' takes no number[\s\S]*remove k"),
+        ("entropy", "whole", None, r"'entropy' does not go with aggregate 'whole'[\s\S]*aggregate: average or max"),
+        ("gradient_total", "max", None, r"'gradient_total' does not go with aggregate 'max'[\s\S]*aggregate: whole"),
+    ],
+)
+def test_scorers_and_aggregates_that_do_not_go_together(
+    scorer: str, aggregate: str, k: int | None, message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_scoring([ScorerChoice(scorer=scorer, aggregate=aggregate, k=k)], unet_gives(DetectorConfig(), 3))
 
 
-def test_every_scorer_documents_equation_source_and_range() -> None:
-    for name in scorers.names():
-        text = scorers.get(name).function.__doc__ or ""
-        assert "Range" in text
-        assert "Source" in text
-        assert scorers.get(name).unit == "nats"
+@pytest.mark.parametrize("scorer", ["gradient", "mc_dropout", "detection_entropy"])
+def test_maps_alone_are_not_enough_for_every_scorer(scorer: str) -> None:
+    with pytest.raises(CapabilityError, match=rf"'{scorer}' needs [\s\S]*maps alone"):
+        score_maps(one_position(0.5), scorer)
+
+
+UNETS, ONE_UNET = unet_gives(DetectorConfig(), 2), unet_gives(DetectorConfig(), 1)
+NO_DROPOUT = unet_gives(DetectorConfig(dropout=0), 2)
+BOXES_ONLY = Gives("the detections in a.json", frozenset({"boxes"}), "top score only")
+
+
+@pytest.mark.parametrize(
+    ("scorer", "gives", "message"),
+    [
+        ("mutual_information", ONE_UNET, r"'mutual_information' needs several members[\s\S]*a single U-Net, which"),
+        ("gradient_variance", ONE_UNET, r"'gradient_variance' needs several members[\s\S]*training.members"),
+        ("mc_dropout", NO_DROPOUT, r"'mc_dropout' needs dropout[\s\S]*an ensemble of 2 U-Nets[\s\S]*detector.dropout"),
+        (
+            "entropy",
+            BOXES_ONLY,
+            r"'entropy' needs maps[\s\S]*detections in a.json, which gives boxes \(top score only\)",
+        ),
+        ("margin", BOXES_ONLY, r"'margin' needs class probabilities[\s\S]*class_probabilities"),
+        ("box_disagreement", BOXES_ONLY, r"'box_disagreement' needs several members"),
+    ],
+)
+def test_what_a_detector_does_not_give_stops_at_start_up(scorer: str, gives: Gives, message: str) -> None:
+    with pytest.raises(CapabilityError, match=message):
+        check_scoring([ScorerChoice(scorer=scorer)], gives)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "gives"),
+    [
+        ("entropy", ONE_UNET), ("mc_dropout", ONE_UNET), ("gradient", ONE_UNET), ("mutual_information", UNETS),
+        ("detection_entropy", BOXES_ONLY), ("least_confidence", BOXES_ONLY), ("margin", ONE_UNET),
+    ],
+)  # fmt: skip
+def test_what_a_detector_gives_is_enough(scorer: str, gives: Gives) -> None:
+    check_scoring([ScorerChoice(scorer=scorer)], gives)

@@ -11,7 +11,7 @@ import torch
 from poolscout.config import ScorerChoice, ScoringConfig
 from poolscout.detector.stream import stream_images
 from poolscout.errors import CapabilityError, ConfigError, DataError, NonFiniteError, StorageError
-from poolscout.scoring import ScoringSummary, informativeness_maps, score_maps, score_pool, shards
+from poolscout.scoring import ScoringSummary, score_maps, score_pool, shards, view
 from poolscout.tables.declared import DETECTIONS, EMBEDDINGS, QUARANTINE, SCORES
 from poolscout.tables.parquet import read_table
 from tests.scoring.pools import (
@@ -214,12 +214,12 @@ def test_boxes_outside_the_image_are_not_stored(tmp_path: Path) -> None:
     assert read_table(tmp_path / "detections", DETECTIONS).num_rows == 0
 
 
-@pytest.mark.parametrize("field", ["probabilities", "boxes_xyxy_px", "features"])
+@pytest.mark.parametrize("field", ["probabilities", "box_parameters", "features"])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 def test_nan_names_the_images(tmp_path: Path, field: str, bad: float) -> None:
     class Sick(KnownMember):
-        def __call__(self, images: torch.Tensor):
-            output = super().__call__(images)
+        def look(self, prepared: torch.Tensor):
+            output = super().look(prepared)
             value = getattr(output, field).clone()
             value[1].view(-1)[2] = bad
             return output._replace(**{field: value})
@@ -229,19 +229,25 @@ def test_nan_names_the_images(tmp_path: Path, field: str, bad: float) -> None:
     assert not (tmp_path / "scores").exists()
 
 
-def test_informativeness_maps_are_what_the_pass_reduces(tmp_path: Path) -> None:
+def test_a_view_shows_what_the_pass_reduces(tmp_path: Path) -> None:
     members = [real_member(0), real_member(1)]
-    run(tmp_path, members=members, config=CONFIG.model_copy(update={"batch_size": 25, "shard_size": 25}))
+    config = CONFIG.model_copy(update={"batch_size": 25, "shard_size": 25})
+    run(tmp_path, members=members, config=config)
     (batch,) = stream_images(IDS, MadeUpImages(IDS), height=HEIGHT, width=WIDTH, batch_size=25, stage="test")
-    maps = informativeness_maps(members, batch.pixels, "mutual_information")
+    seen = view(members, batch, ["mutual_information", "gradient"], config)
+    assert list(seen.maps) == ["mutual_information", "gradient"]
+    maps = seen.maps["mutual_information"]
     assert maps.shape == (25, len(CLASSES), HEIGHT // 4, WIDTH // 4)
     stored = np.stack(read_table(tmp_path / "scores", SCORES)["mutual_information_max_per_class"].to_numpy())
     np.testing.assert_allclose(maps.amax((2, 3)), stored, atol=1e-6)
+    assert len(seen.detections) == 2
+    with pytest.raises(CapabilityError, match=r"'margin' has no map[\s\S]*entropy"):
+        view(members, batch, ["margin"], config)
 
 
 def test_what_cannot_be_scored_stops_before_anything_is_read(tmp_path: Path) -> None:
     reader = MadeUpImages(IDS)
-    with pytest.raises(CapabilityError, match="needs members"):
+    with pytest.raises(CapabilityError, match="needs several members"):
         run(tmp_path, reader, [KnownMember()])
     with pytest.raises(ConfigError, match=r"member 1 was trained on other classes[\s\S]*person, car[\s\S]*car, person"):
         run(tmp_path, reader, [KnownMember(), KnownMember(classes=("person", "car"))])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from poolscout.cli.console import ConsoleProgress, JsonOption, show
+from poolscout.errors import ConfigError
 
 
 def select(
@@ -19,6 +21,15 @@ def select(
     pool: Annotated[Path | None, typer.Option(help="Pool table with sequences.")] = None,
     embeddings: Annotated[Path | None, typer.Option(help="Embedding table: a file or a folder.")] = None,
     metric: Annotated[Literal["euclidean", "cosine"], typer.Option(help="Distance between embeddings.")] = "euclidean",
+    over_classes: Annotated[
+        Literal["max", "mean", "weighted"], typer.Option(help="An image's score from those of its classes.")
+    ] = "max",
+    class_weight: Annotated[
+        list[str], typer.Option(metavar="CLASS=WEIGHT", help="Weigh a class; others weigh 1. Implies weighted.")
+    ] = [],  # noqa: B006  (typer copies it)
+    normalise_classes: Annotated[
+        bool, typer.Option("--normalise-classes", help="Rank within each class first: none takes the whole batch.")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of samplers that draw.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -36,9 +47,29 @@ def select(
         rank_by=rank_by,
         pool=pool,
         embeddings=embeddings,
-        metric=metric,
+        settings={
+            "metric": metric,
+            "over_classes": "weighted" if class_weight else over_classes,
+            "class_weights": _weights(class_weight) if class_weight or over_classes == "weighted" else None,
+            "normalise_classes": normalise_classes,
+        },
         seed=seed,
     )
     if picks.num_rows < n:
         ConsoleProgress().say(f"{n} were asked for, {picks.num_rows} are there")
     show({"picked": picks.num_rows, "sampler": sampler, "written": out}, as_json)
+
+
+def _weights(given: list[str]) -> dict[str, float]:
+    weights = {}
+    for one in given:
+        name, _, text = one.rpartition("=")
+        try:
+            weights[name] = float(text)
+        except ValueError:
+            name = ""
+        if not name or not 0 <= weights[name] < math.inf:
+            raise ConfigError(
+                f"--class-weight {one}: not a weight", got=one, expected="CLASS=WEIGHT, 0 or more, e.g. bicycle=2"
+            )
+    return weights

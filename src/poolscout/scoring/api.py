@@ -3,35 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch import Tensor
 
-from poolscout.config import ScorerChoice
+from poolscout.config import ScorerChoice, ScoringConfig
+from poolscout.detector.decode import Detections
+from poolscout.detector.gives import MAPS, MEMBERS, Gives, unet_gives
 from poolscout.detector.member import Member
+from poolscout.detector.stream import ImageBatch
 from poolscout.errors import CapabilityError, DataError, NonFiniteError, some
-from poolscout.scoring.ensemble import RunningMeans, score
+from poolscout.scoring.ensemble import RunningMeans
+from poolscout.scoring.glance import Ensemble
 from poolscout.scoring.maps import Maps, PerClass
-from poolscout.scoring.registry import aggregates, scorers
+from poolscout.scoring.plan import GIVES, Plan
+from poolscout.scoring.registry import MEMBER_BOXES, scorers
 
 
-def score_maps(maps: Tensor | np.ndarray, scorer: str = "mutual_information", aggregate: str = "max") -> PerClass:
+def score_maps(
+    maps: Tensor | np.ndarray, scorer: str = "mutual_information", aggregate: str = "max", k: int | None = None
+) -> PerClass:
     """Informativeness of each image for each class, from the probability maps of an ensemble.
 
     Args:
         maps: [members, images, classes, height, width], p(an object of this class is centred here), 0…1; calculated
-            in float32 whatever its type.
-        scorer: a registered scoring function.
-        aggregate: how positions become one figure: "max" or "average".
+            in float32 whatever its type. For MC-dropout, give the passes as members.
+        scorer: a registered scoring function that works on maps alone, e.g. "entropy", "mutual_information".
+        aggregate: how positions become one figure: "max", "average", "sum" or "top_k".
+        k: for "top_k": how many of the highest count.
 
     Returns:
-        [images, classes]; higher = more informative, in the scorer's unit (nats). The maximum over classes is the
+        [images, classes]; higher = more informative, in the scorer's unit. The maximum over classes is the
         image's score.
 
     Raises:
         ConfigError: no such scorer or aggregate; names the nearest.
+        CapabilityError: the scorer needs more than maps.
         DataError: another shape, no member, no position, or values outside 0…1.
         NonFiniteError: NaN in a map; names the images by position.
 
@@ -41,59 +50,75 @@ def score_maps(maps: Tensor | np.ndarray, scorer: str = "mutual_information", ag
         >>> score_maps(maps).item()  # ln 2
         0.6931471824645996
     """
-    chosen, reduce = scorers.get(scorer), aggregates.get(aggregate)
+    plan = Plan((ScorerChoice(scorer=scorer, aggregate=aggregate, k=k),))
+    # One member is enough here: it agrees with itself, and scores 0 where members are compared.
+    plan.check(Gives("maps alone", frozenset({MAPS, MEMBERS}), "as given"))
     maps = torch.as_tensor(maps)
     _check_maps(maps)
-    running = RunningMeans([chosen])
+    running = RunningMeans(plan.statistics("members"))
     for p in maps:
         running.add(p.float())
-    everywhere = torch.ones(maps.shape[1], *maps.shape[3:], dtype=torch.bool, device=maps.device)
-    return reduce(score(chosen, running.finish()), everywhere)
+    means = running.finish()
+    n_valid = torch.full((maps.shape[1],), float(maps.shape[3] * maps.shape[4]), device=maps.device)
+    given = {one: means[one.statistic] for one in plan.inputs}  # type: ignore[attr-defined]  # maps alone: all Means
+    (per_class,) = plan.figures(given, n_valid).values()
+    return per_class
+
+
+@dataclass(frozen=True)
+class View:
+    """What an ensemble sees in a few images, for a person to look at.
+
+    Attributes:
+        maps: scorer → informativeness of each image, class and position, not aggregated.
+        detections: of each member, in pixels of the upright images.
+    """
+
+    maps: dict[str, Maps]
+    detections: list[Detections]
 
 
 @torch.inference_mode()
-def informativeness_maps(
-    members: Sequence[Member], pixels: UInt8[Tensor, "images 3 height_px width_px"], scorer: str
-) -> Maps:
-    """A scorer's map over each image and class, not aggregated: what the pass reduces and does not keep.
+def view(members: Sequence[Member], batch: ImageBatch, names: Sequence[str], config: ScoringConfig) -> View:
+    """A batch's informativeness maps, as the pass computes and reduces them, and each member's boxes.
 
     Args:
         members: the ensemble.
-        pixels: letterboxed RGB images; positions in the padding are scored as any other.
-        scorer: a registered scoring function.
+        batch: the images.
+        names: scorers that give a map; see `map_scorers`.
+        config: which boxes are kept, how many dropout passes.
 
     Raises:
         ConfigError: no such scorer; names the nearest.
+        CapabilityError: a scorer gives no map, or needs what the ensemble does not give.
+        NonFiniteError: the detectors gave NaN or infinity.
     """
-    chosen = scorers.get(scorer)
-    running = RunningMeans([chosen])
-    for member in members:
-        running.add(member(pixels).probabilities)
-    return score(chosen, running.finish())
-
-
-def check_scoring(choices: Sequence[ScorerChoice], n_members: int) -> None:
-    """Refuse, before anything is trained or read, what could not be scored.
-
-    Args:
-        choices: scorers and aggregates of the config.
-        n_members: detectors in the ensemble.
-
-    Raises:
-        ConfigError: no such scorer or aggregate; names the nearest.
-        CapabilityError: a scorer needs what the ensemble cannot give.
-    """
-    given = {"maps"} | ({"members"} if n_members > 1 else set())
-    for choice in choices:
-        aggregates.get(choice.aggregate)
-        missing = [need for need in scorers.get(choice.scorer).needs if need not in given]
-        if missing:
+    for name in names:
+        if scorers.get(name).gives != "map":
             raise CapabilityError(
-                f"scorer {choice.scorer!r} needs {some(missing)}",
-                got=f"a detector that gives {some(sorted(given))}: {n_members} member",
-                expected="an ensemble of at least 2 members" if missing == ["members"] else some(missing),
-                fix="set training.members to 3 or more, or use the scorer 'entropy'",
-            )
+                f"scorer {name!r} has no map to show", got=GIVES[scorers.get(name).gives],
+                expected=some(map_scorers(), 9), fix="choose one of these",
+            )  # fmt: skip
+    plan = Plan(tuple(ScorerChoice(scorer=name) for name in names))
+    plan.check(gives_of(members))
+    seen = Ensemble(plan, config, also=frozenset({MEMBER_BOXES}))
+    prepared = members[0].prepare(batch.pixels)
+    for member in members:
+        seen.add(member, member.look(prepared), batch)
+    given = seen.finish(batch)
+    maps = {name: one.function(*[given[i] for i in one.inputs]) for name, one in plan.scorers.items()}
+    return View(maps, given[MEMBER_BOXES])
+
+
+def map_scorers() -> list[str]:
+    """The registered scorers that give a map."""
+    return [name for name in scorers.names() if scorers.get(name).gives == "map"]
+
+
+def gives_of(members: Sequence[Member]) -> Gives:
+    """What trained members give to scoring."""
+    provenances = list(dict.fromkeys(member.provenance for member in members))
+    return unet_gives(members[0].architecture, len(members), some(provenances, 1))
 
 
 def _check_maps(maps: Tensor) -> None:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from poolscout.boxes import box_area, clip_boxes
 from poolscout.config import ScoringConfig
 from poolscout.detector.decode import Detections, decode
 from poolscout.detector.member import Member, MemberOutput
 from poolscout.detector.stream import ImageBatch
 from poolscout.errors import NonFiniteError, some
-from poolscout.scoring.ensemble import RunningMeans, score
+from poolscout.scoring.ensemble import RunningMeans
 from poolscout.scoring.maps import Maps, PerClass, probability
-from poolscout.scoring.registry import aggregates, scorers
+from poolscout.scoring.plan import N_CLASSES, Plan
+from poolscout.scoring.registry import (
+    ENSEMBLE_BOXES,
+    FIRST_MAP,
+    HIDDEN_OF_FIRST,
+    MEMBER_BOXES,
+    Input,
+    Mean,
+)
 
 _LEAST_WEIGHT = 1e-12  # where no member sees anything the boxes are averaged evenly, not 0/0
 
@@ -36,74 +44,129 @@ class Glance:
     image_ids: list[str]
     scores: dict[str, PerClass]
     features: Float[Tensor, "images d"]
-    detections: list[Detections]
+    detections: Detections
 
 
 @torch.inference_mode()
-def look(members: Sequence[Member], batch: ImageBatch, config: ScoringConfig) -> Glance:
-    """Run every member over a batch and reduce; memory does not grow with the number of members.
+def look(members: Sequence[Member], batch: ImageBatch, pixels: Tensor, plan: Plan, config: ScoringConfig) -> Glance:
+    """Run every member over a batch and reduce; maps are not kept, however many members there are.
+
+    Args:
+        members: the ensemble.
+        batch: the images.
+        pixels: theirs, where the members are.
+        plan: what to compute.
+        config: which boxes are kept, how many dropout passes.
 
     Raises:
         NonFiniteError: NaN or infinity in a member's map, box or feature; names the images.
     """
-    pixels = _to_device(batch.pixels, members[0].device)
-    wanted = {choice.scorer: scorers.get(choice.scorer) for choice in config.scorers}
-    means, boxes = RunningMeans(wanted.values()), _BoxMean()
-    for number, member in enumerate(members):
-        output = member(pixels)
-        if number == 0:
-            features = output.features.float()
-        means.add(output.probabilities)
-        boxes.add(output)
-    finished = means.finish()
-    mean_p, mean_boxes = finished[probability], boxes.finish()
-    _check_finite(batch.image_ids, mean_p, mean_boxes, features)
-    valid = batch.valid(*mean_p.shape[2:]).to(mean_p.device)
-    maps = {name: score(scorer, finished) for name, scorer in wanted.items()}
+    seen = Ensemble(plan, config)
+    prepared = members[0].prepare(pixels)
+    for member in members:
+        seen.add(member, member.look(prepared), batch)
+    given = seen.finish(batch)
+    n_valid = batch.n_valid(*seen.map_size).to(prepared.device)
+    scores = plan.figures(given, n_valid)
     return Glance(
         batch.image_ids,
-        {c.column: aggregates.get(c.aggregate)(maps[c.scorer], valid).cpu() for c in config.scorers},
-        features.cpu(),
-        _detections(mean_p * valid[:, None], mean_boxes, batch, config, members[0].architecture.nms_iou),
+        {column: per_class.cpu() for column, per_class in scores.items()},
+        seen.features.cpu(),
+        given[ENSEMBLE_BOXES],
     )
+
+
+class Ensemble:
+    """An ensemble's view of one batch, member by member: what the scorers of a plan are given.
+
+    Padding is taken out at once: there every p is 0, and where every p is 0 a scorer gives 0.
+
+    Args:
+        plan: the scorers.
+        config: which boxes are kept, how many dropout passes.
+        also: what is wanted beside the scorers' inputs.
+    """
+
+    features: Tensor
+    map_size: tuple[int, int]
+
+    def __init__(self, plan: Plan, config: ScoringConfig, also: frozenset[Input] = frozenset()) -> None:
+        self._plan, self._config, self._wanted = plan, config, plan.inputs | also
+        self._means = RunningMeans([probability, *plan.statistics("members")])
+        self._dropout = RunningMeans(plan.statistics("dropout"))
+        self._boxes = _BoxMean()
+        self._given: dict[Input, Any] = {}
+        self._shown: Tensor | None = None
+
+    def add(self, member: Member, output: MemberOutput, batch: ImageBatch) -> None:
+        """Take in one member's output; the first one added is the first member."""
+        p = output.probabilities
+        if self._means.n == 0:
+            self._meet_first(member, output, batch)
+        if self._shown is not None:
+            p = p.mul_(self._shown)
+        if self._means.n == 0 and FIRST_MAP in self._wanted:
+            self._given[FIRST_MAP] = p
+        self._means.add(p)
+        self._boxes.add(p, output.box_parameters)
+        if MEMBER_BOXES in self._wanted:
+            self._given.setdefault(MEMBER_BOXES, []).append(self._decode(p, output.box_parameters, batch))
+
+    def _meet_first(self, member: Member, output: MemberOutput, batch: ImageBatch) -> None:
+        self.features = output.features.float()
+        self.map_size = (output.probabilities.shape[2], output.probabilities.shape[3])
+        self._architecture = member.architecture
+        if batch.is_padded(*self.map_size):
+            self._shown = batch.valid(*self.map_size)[:, None].to(output.probabilities)
+        if HIDDEN_OF_FIRST in self._wanted:
+            self._given[HIDDEN_OF_FIRST] = output.hidden
+        if self._plan.statistics("dropout"):
+            for p in member.dropout_maps(output.encoding, self._config.dropout_passes):
+                self._dropout.add(p if self._shown is None else p.mul_(self._shown))
+
+    def finish(self, batch: ImageBatch) -> dict[Input, Any]:
+        """The inputs of the plan's scorers, and the ensemble's boxes; boxes in pixels of the upright images.
+
+        Raises:
+            NonFiniteError: NaN or infinity in a map, box or feature; names the images.
+        """
+        means, boxes = self._means.finish(), self._boxes.finish()
+        passes = self._dropout.finish() if self._dropout.n else {}
+        _check_finite(batch.image_ids, means[probability], boxes, self.features, *passes.values())
+        for one in self._plan.inputs:
+            if isinstance(one, Mean):
+                self._given[one] = (means if one.over == "members" else passes)[one.statistic]
+        self._given[ENSEMBLE_BOXES] = self._decode(means[probability], boxes, batch)
+        self._given[N_CLASSES] = means[probability].shape[1]
+        return self._given
+
+    def _decode(self, p: Maps, parameters: Tensor, batch: ImageBatch) -> Detections:
+        found = decode(
+            p, parameters, self._architecture.stride, min_probability=self._config.min_probability,
+            max_boxes=self._config.max_boxes, nms_iou=self._architecture.nms_iou,
+        )  # fmt: skip
+        return batch.upright(found)
 
 
 class _BoxMean:
     """Each position's box, averaged over members by how probable each holds any object to be there."""
 
     def __init__(self) -> None:
-        self._boxes: Tensor | float = 0.0
-        self._weights: Tensor | float = 0.0
+        self._boxes: Tensor | None = None
+        self._weights: Tensor | None = None
 
-    def add(self, output: MemberOutput) -> None:
-        weights = output.probabilities.amax(1, keepdim=True).clamp_min(_LEAST_WEIGHT)
-        self._boxes = self._boxes + output.boxes_xyxy_px * weights
-        self._weights = self._weights + weights
+    def add(self, p: Maps, parameters: Float[Tensor, "images 4 height width"]) -> None:
+        weights = p.amax(1, keepdim=True).clamp_min_(_LEAST_WEIGHT)
+        if self._boxes is None or self._weights is None:
+            self._boxes, self._weights = parameters * weights, weights
+        else:
+            self._boxes.addcmul_(parameters, weights)
+            self._weights.add_(weights)
 
     def finish(self) -> Float[Tensor, "images 4 height width"]:
-        return torch.as_tensor(self._boxes / self._weights)
-
-
-def _detections(
-    mean_p: Maps,
-    boxes: Float[Tensor, "images 4 height width"],
-    batch: ImageBatch,
-    config: ScoringConfig,
-    nms_iou: float,
-) -> list[Detections]:
-    """Boxes of the mean map, moved from input pixels to pixels of the upright image and cut at its border."""
-    found = decode(mean_p, boxes, config.min_probability, config.max_boxes, nms_iou)
-    upright = []
-    for one, scale, (height, width) in zip(found, batch.scales, batch.sizes, strict=True):
-        boxes_xyxy_px = clip_boxes(one.boxes_xyxy_px / scale, width, height)
-        inside = box_area(boxes_xyxy_px) > 0
-        upright.append(Detections(boxes_xyxy_px[inside], one.classes[inside], one.probabilities[inside]))
-    return upright
-
-
-def _to_device(pixels: Tensor, device: torch.device) -> Tensor:
-    # from pinned memory the copy runs beside the computation of the batch before
-    return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
+        assert self._boxes is not None
+        assert self._weights is not None
+        return self._boxes.div_(self._weights)
 
 
 def _check_finite(image_ids: Sequence[str], *outputs: Tensor) -> None:

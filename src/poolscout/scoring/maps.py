@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -10,6 +12,7 @@ Maps = Float[Tensor, "images classes height width"]
 Valid = Bool[Tensor, "images height width"]
 PerClass = Float[Tensor, "images classes"]
 
+LN_2 = math.log(2)
 _TINY = torch.finfo(torch.float32).tiny
 
 
@@ -18,7 +21,12 @@ def probability(p: Maps) -> Maps:
     return p
 
 
-def bernoulli_entropy(p: Maps) -> Maps:
+def squared(p: Maps) -> Maps:
+    """p²: with the mean of p, what a variance over members is made of."""
+    return p.square()
+
+
+def bernoulli_entropy(p: Float[Tensor, "*any"]) -> Float[Tensor, "*any"]:
     """H(p) = −p ln p − (1−p) ln(1−p), nats, 0…ln 2, exactly 0 at p = 0 and p = 1 (Haussmann et al. 2020, eq. 1).
 
     The paper's equation lacks the minus sign. Error in float32: below 2e-7. NaN stays NaN.

@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
+import torch
 
 from poolscout.config import ScoringConfig
 from poolscout.detector.member import Member
-from poolscout.detector.stream import stream_batches
+from poolscout.detector.stream import ImageBatch, available_cores, on_device, read_batch
+from poolscout.engine import ThreadExecutor
 from poolscout.errors import ConfigError, DataError, some
 from poolscout.pool import ImageReader
-from poolscout.scoring.api import check_scoring
+from poolscout.scoring.api import gives_of
 from poolscout.scoring.glance import Glance, look
+from poolscout.scoring.plan import Plan
 from poolscout.scoring.shards import ShardFolder, shard_tables
 from poolscout.tables.declared import QUARANTINE
 from poolscout.tables.manifest import fingerprint
 from poolscout.tables.parquet import iter_parts
 
+Seen = tuple[Glance | None, list[dict[str, str]]]  # of a batch: None when every image was rejected
 Listener = Callable[[int, int], object]
 
 
@@ -68,7 +73,8 @@ def score_pool(
         out: the folder that gets the four tables.
         height, width: the detectors' input, px.
         stage: what the quarantine table says found a bad image.
-        workers: decoding threads; default: one for each core.
+        workers: threads; default: one for each core. On a CPU each takes a batch from file to figures by itself, so
+            that the numbers do not depend on how many there are.
         progress: called with (images done, images in all) after each batch.
 
     Raises:
@@ -78,27 +84,72 @@ def score_pool(
         NonFiniteError: a detector gave NaN or infinity; names the images.
         StorageError: the disk is full or refuses.
     """
-    _check(rows, members, config)
+    plan = Plan(config.scorers)
+    _check(rows, members, plan)
+    members = [member.in_float32() for member in members] if config.float32 else members
     folder = ShardFolder(out, _made_from(rows, reader, members, config, height, width))
     n_shards = -(-rows.num_rows // config.shard_size)
     todo = [shard for shard in range(n_shards) if not folder.is_done(shard)]
     done = n_kept = rows.num_rows - sum(len(ids) for _, ids in _plan(rows, config, todo))
     ids_ahead = (ids for _, ids in _plan(rows, config, todo))
-    batches = stream_batches(ids_ahead, reader, height=height, width=width, stage=stage, workers=workers)
-    with closing(batches), _Writer(folder, config, members[0].classes) as writer:
-        planned = zip(_plan(rows, config, todo), batches, strict=True)
+    read = partial(read_batch, reader=reader, height=height, width=width, stage=stage)
+    seen = _look_at_all(ids_ahead, read, members, plan, config, workers or available_cores())
+    with closing(seen), _Writer(folder, config, members[0].classes) as writer:
+        planned = zip(_plan(rows, config, todo), seen, strict=True)
         for shard, group in groupby(planned, key=lambda pair: pair[0][0]):
             glances, rejected = [], []
-            for (_, ids), batch in group:
-                rejected += batch.rejected
-                if batch.image_ids:
-                    glances.append(look(members, batch, config))
+            for (_, ids), (glance, bad) in group:
+                rejected += bad
+                if glance is not None:
+                    glances.append(glance)
                 done += len(ids)
                 if progress is not None:
                     progress(done, rows.num_rows)
             writer.submit(shard, glances, rejected)
     n_rejected = sum(part.num_rows for part in iter_parts(Path(out) / "quarantine", QUARANTINE))
     return ScoringSummary(rows.num_rows - n_rejected, n_rejected, n_kept)
+
+
+def _look_at_all(
+    batches: Iterable[Sequence[str]],
+    read: Callable[[Sequence[str]], ImageBatch],
+    members: Sequence[Member],
+    plan: Plan,
+    config: ScoringConfig,
+    workers: int,
+) -> Generator[Seen, None, None]:
+    """What the ensemble sees in each batch, in order."""
+
+    def see(batch: ImageBatch, pixels: torch.Tensor) -> Seen:
+        return look(members, batch, pixels, plan, config) if batch.image_ids else None, batch.rejected
+
+    def read_and_see(ids: Sequence[str]) -> Seen:
+        batch = read(ids)
+        return see(batch, batch.pixels)
+
+    device = members[0].device
+    if device.type == "cpu":
+        # A core takes a batch from file to figures: no core waits for another inside an operation, and decoding
+        # fills the gaps.
+        with _restored_threads():
+            yield from ThreadExecutor(workers, begin=_one_thread).map(read_and_see, batches)
+    else:
+        for batch, pixels in on_device(ThreadExecutor(workers).map(read, batches), device):
+            yield see(batch, pixels)
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def _restored_threads() -> Iterator[None]:
+    """torch counts threads for the whole process, also when a single thread sets it."""
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _plan(rows: pa.Table, config: ScoringConfig, todo: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
@@ -138,8 +189,8 @@ class _Writer:
             self._wait()
 
 
-def _check(rows: pa.Table, members: Sequence[Member], config: ScoringConfig) -> None:
-    check_scoring(config.scorers, len(members))
+def _check(rows: pa.Table, members: Sequence[Member], plan: Plan) -> None:
+    plan.check(gives_of(members))
     if rows.num_rows == 0:
         raise DataError(
             "there is nothing to score", got="a pool without rows", expected="at least one image",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from torch import Tensor
 
 from poolscout.scoring.glance import Glance
 from poolscout.tables.atomic import write_json
-from poolscout.tables.declared import DETECTIONS, EMBEDDINGS, ENSEMBLE, QUARANTINE, SCORES
+from poolscout.tables.declared import CLASSES_KEY, DETECTIONS, EMBEDDINGS, ENSEMBLE, QUARANTINE, SCORES
 from poolscout.tables.parquet import part_path, write_table
+from poolscout.tables.schema import TableSpec
 
 ORDER = (("detections", DETECTIONS), ("embeddings", EMBEDDINGS), ("quarantine", QUARANTINE), ("scores", SCORES))
 BOX_COLUMNS = ("x1_px", "y1_px", "x2_px", "y2_px")
@@ -28,10 +30,11 @@ class ShardFolder:
     Args:
         folder: holds detections/, embeddings/, quarantine/ and scores/.
         made_from: digest of all that the numbers depend on.
+        order: the tables' folders and declarations, the committing one last.
     """
 
-    def __init__(self, folder: Path, made_from: str) -> None:
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, made_from: str, order: Sequence[tuple[str, TableSpec]] = ORDER) -> None:
+        self.folder, self._order = Path(folder), order
         note = self.folder / "parts.json"
         if not note.exists() or made_from not in note.read_text(encoding="utf-8"):
             for name, _ in reversed(ORDER):
@@ -41,7 +44,7 @@ class ShardFolder:
 
     def is_done(self, shard: int) -> bool:
         """Whether all of a shard's parts are there."""
-        return all(part_path(self.folder / name, shard).exists() for name, _ in ORDER)
+        return all(part_path(self.folder / name, shard).exists() for name, _ in self._order)
 
     def write(self, shard: int, tables: dict[str, pa.Table | dict]) -> None:
         """Write a shard's parts, each whole or not at all, the committing one last.
@@ -50,7 +53,7 @@ class ShardFolder:
             NonFiniteError, TableError: a table is not as declared.
             StorageError: the disk is full or refuses.
         """
-        for name, spec in ORDER:
+        for name, spec in self._order:
             write_table(part_path(self.folder / name, shard), spec, tables[name])
 
 
@@ -66,30 +69,35 @@ def shard_tables(
         classes: names in the order of the maps.
     """
     ids = [image_id for glance in glances for image_id in glance.image_ids]
-    scores: dict = {"image_id": ids}
-    for column in columns:
-        per_class = _stacked([glance.scores[column] for glance in glances])
-        scores[column] = per_class.max(1, initial=-np.inf) if ids else []
-        scores[f"{column}_per_class"] = _lists(per_class)
     return {
-        "scores": scores,
+        "scores": score_rows(
+            ids, {column: _stacked([one.scores[column] for one in glances]) for column in columns}, classes
+        ),
         "embeddings": {"image_id": ids, "embedding": _lists(_stacked([glance.features for glance in glances]))},
         "detections": _detection_rows(glances, classes),
         "quarantine": {name: [row[name] for row in rejected] for name in (c.name for c in QUARANTINE.columns)},
     }
 
 
+def score_rows(ids: Sequence[str], per_class: Mapping[str, np.ndarray], classes: Sequence[str] = ()) -> pa.Table:
+    """Rows of the score table from each score column's figures, [images, classes]; they know their classes' names."""
+    rows: dict = {"image_id": pa.array(ids, pa.string())}
+    for column, values in per_class.items():
+        rows[column] = pa.array(values.max(1, initial=0.0), pa.float32())
+        rows[f"{column}_per_class"] = _lists(values)
+    return pa.table(rows).replace_schema_metadata({CLASSES_KEY: json.dumps(list(classes))})
+
+
 def _detection_rows(glances: Sequence[Glance], classes: Sequence[str]) -> dict:
-    pairs = [pair for glance in glances for pair in zip(glance.image_ids, glance.detections, strict=True)]
-    found = [one for _, one in pairs]
+    found = [glance.detections for glance in glances]
     boxes = torch.cat([one.boxes_xyxy_px for one in found]) if found else torch.empty(0, 4)
-    n_boxes = [len(one.classes) for one in found]
+    image_ids = [glance.image_ids[i] for glance in glances for i in glance.detections.images.tolist()]
     return {
-        "image_id": [image_id for (image_id, _), n in zip(pairs, n_boxes, strict=True) for _ in range(n)],
-        "member": [ENSEMBLE] * sum(n_boxes),
+        "image_id": image_ids,
+        "member": [ENSEMBLE] * len(image_ids),
         "class": [classes[index] for one in found for index in one.classes.tolist()],
         "probability": [p for one in found for p in one.probabilities.tolist()],
-        **{name: edge.numpy() for name, edge in zip(BOX_COLUMNS, boxes.float().cpu().unbind(1), strict=True)},
+        **{name: edge.numpy() for name, edge in zip(BOX_COLUMNS, boxes.float().unbind(1), strict=True)},
     }
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from poolscout.config import SelectionConfig
 from poolscout.errors import CapabilityError, TableError, some
 from poolscout.selection.api import check_budget, check_finite
+from poolscout.selection.over_classes import rank_over_classes
 from poolscout.selection.registry import Candidates, Sampler, run_sampler, samplers
 from poolscout.tables.declared import SELECTION
 
@@ -77,7 +78,7 @@ def select_images(
         candidates: image_id; `sequence` for samplers that look at it; the score column `rank_by` and, beside it,
             `{rank_by}_per_class`.
         embeddings: embedding table with a row for each candidate, for samplers that look at it.
-        config: sampler and metric.
+        config: sampler and metric; how the scores of classes become one.
         n: images to pick.
         seed: of samplers that draw.
         labelled: image ids that have labels; a candidate among them is picked as a repeat. For samplers that measure
@@ -98,7 +99,7 @@ def select_images(
     rows = candidates.take(pc.sort_indices(candidates["image_id"]))
     ids = rows["image_id"].to_pylist()
     _check_distinct(ids)
-    scores = _scores(rows, ids, rank_by)
+    scores, best = _scores(rows, ids, rank_by, config, classes)
     vectors, labelled_vectors = _embeddings(embeddings, ids, labelled, chosen)
     feed = Candidates(len(ids), scores, vectors, _sequences(rows), config.metric, labelled_vectors)
     picks = run_sampler(chosen, feed, check_budget(n), seed)
@@ -106,20 +107,33 @@ def select_images(
     reason = f"{chosen.name} by {ranked_by}" if ranked_by else chosen.name
     if n > len(ids):
         reason += f"; {n} asked, {len(ids)} there"
-    return SELECTION.check(_with_reasons(rows.take(picks), ranked_by, classes, reason, labelled), "selection")
+    if not ranked_by:
+        scores, best = None, None
+    elif scores is not None and (over := _how_ranked(config)):
+        reason = reason.replace(f"by {ranked_by}", f"by {ranked_by}, {over}")
+    picked = _with_reasons(
+        rows.take(picks), None if scores is None else scores[picks],
+        None if best is None else [classes[c] for c in best[picks]], reason, labelled,
+    )  # fmt: skip
+    return SELECTION.check(picked, "selection")
+
+
+def _how_ranked(config: SelectionConfig) -> str:
+    """In words, where it is not the highest class of plain scores."""
+    words = [] if config.over_classes == "max" else [f"{config.over_classes} over classes"]
+    return ", ".join([*words, *(["classes normalised"] if config.normalise_classes else [])])
 
 
 def _with_reasons(
-    picked: pa.Table, ranked_by: str | None, classes: Sequence[str], reason: str, labelled: Collection[str]
+    picked: pa.Table, scores: np.ndarray | None, best: list[str] | None, reason: str, labelled: Collection[str]
 ) -> pa.Table:
     n = picked.num_rows
-    score = picked[ranked_by] if ranked_by else pa.nulls(n, pa.float32())
     return pa.table(
         {
             "rank": pa.array(np.arange(n), pa.int32()),
             "image_id": picked["image_id"],
-            "score": score.cast(pa.float32()),
-            "class": _best_classes(picked, ranked_by, classes),
+            "score": pa.nulls(n, pa.float32()) if scores is None else pa.array(scores.astype(np.float32)),
+            "class": pa.array([None] * n if best is None else best, pa.string()),
             "distance": pa.nulls(n, pa.float32()),
             "reason": pa.array([reason] * n, pa.string()),
             "labelled_already": pc.is_in(picked["image_id"], pa.array(sorted(labelled), pa.string())),
@@ -136,9 +150,12 @@ def _check_distinct(sorted_ids: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def _scores(rows: pa.Table, ids: Sequence[str], rank_by: str | None) -> np.ndarray | None:
+def _scores(
+    rows: pa.Table, ids: Sequence[str], rank_by: str | None, config: SelectionConfig, classes: Sequence[str]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Each candidate's score and the class that brings most of it; None for what is not known."""
     if rank_by is None:
-        return None
+        return None, None
     if rank_by not in rows.column_names:
         raise TableError(
             f"the candidates have no score column {rank_by!r}", got=some(rows.column_names, 20), expected=rank_by,
@@ -146,7 +163,20 @@ def _scores(rows: pa.Table, ids: Sequence[str], rank_by: str | None) -> np.ndarr
         )  # fmt: skip
     scores = rows[rank_by].to_numpy().astype(np.float64)
     check_finite(scores, rank_by, ids)
-    return scores
+    column = f"{rank_by}_per_class"
+    if column not in rows.column_names or not classes:
+        if _how_ranked(config):
+            raise TableError(
+                f"the candidates cannot be ranked by {_how_ranked(config)}",
+                got=f"no column {column!r}" if classes else "scores that do not say which classes they are of",
+                expected="scores of each class, as the scoring pass writes them",
+                fix="score again with this release, or leave over_classes and normalise_classes out",
+            )
+        return scores, None
+    per_class = np.array(rows[column].to_pylist(), np.float64).reshape(len(ids), len(classes))
+    check_finite(per_class, column, ids)
+    ranked, best = rank_over_classes(per_class, config, classes)
+    return ranked if _how_ranked(config) else scores, best
 
 
 def _sequences(rows: pa.Table) -> np.ndarray | None:
@@ -172,10 +202,3 @@ def _embeddings(
     of_candidates = vectors[[at[image_id] for image_id in ids]]
     check_finite(of_candidates, "embedding", ids)
     return of_candidates, vectors[[at[image_id] for image_id in sorted(labelled) if image_id in at]]
-
-
-def _best_classes(picked: pa.Table, ranked_by: str | None, classes: Sequence[str]) -> pa.Array:
-    column = f"{ranked_by}_per_class"
-    if ranked_by is None or column not in picked.column_names or not classes:
-        return pa.nulls(picked.num_rows, pa.string())
-    return pa.array([classes[int(np.argmax(row))] for row in picked[column].to_pylist()], pa.string())

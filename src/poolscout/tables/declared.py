@@ -9,6 +9,7 @@ from poolscout.tables.schema import Column, TableSpec
 _text, _f32, _i32, _i64, _bool = pa.string(), pa.float32(), pa.int32(), pa.int64(), pa.bool_()
 _list = pa.list_(_f32)
 
+CLASSES_KEY = b"poolscout.classes"  # in the metadata of a score table: the classes' names, as a JSON list
 ENSEMBLE = -1  # `member` of boxes decoded from the ensemble's mean map
 
 _image_id = Column("image_id", _text, "", "path or URI relative to the pool's root; never a row number")
@@ -74,11 +75,13 @@ BOXES = TableSpec(
 SCORES = TableSpec(
     "scores",
     1,
-    "informativeness per image; columns are named scorer_aggregate, higher = more informative",
+    "informativeness per image, higher = more informative; columns are named scorer_aggregate, in the scorer's unit",
     (
         _image_id,
-        Column("*_per_class", _list, "nats", "the aggregate of each class, in the order of the run's classes"),
-        Column("*", _f32, "nats", "the image's score: the aggregate over classes"),
+        Column(
+            "*_per_class", _list, "", "the aggregate of each class, in the order of the metadata's poolscout.classes"
+        ),
+        Column("*", _f32, "", "the highest of the classes; selection.over_classes may rank by another combination"),
     ),
 )
 
@@ -97,7 +100,7 @@ DETECTIONS = TableSpec(
         _image_id,
         Column("member", _i32, "", "ensemble member; -1 = decoded from the ensemble's mean map"),
         Column("class", _text, "", "class name"),
-        Column("probability", _f32, "", "calibrated probability that the object is there"),
+        Column("probability", _f32, "", "that the object is there; calibrated where a detector trained here gives it"),
         *_box,
     ),
 )
@@ -109,7 +112,7 @@ SELECTION = TableSpec(
     (
         Column("rank", _i32, "", "0 = picked first"),
         _image_id,
-        Column("score", _f32, "nats", "the score it was ranked by; empty for samplers that ignore scores", True),
+        Column("score", _f32, "", "the score it was ranked by; empty for samplers that ignore scores", True),
         Column("class", _text, "", "the class with the highest score", True),
         Column("distance", _f32, "", "distance to the nearest centre when picked; empty where none is used", True),
         Column("reason", _text, "", "sampler and constraint that put it here"),

@@ -1,1 +1,1 @@
-"""Reductions over map positions, one file each."""
+"""Reductions of positions or boxes to one figure per image and class, one file each."""

@@ -1,12 +1,13 @@
-"""The mean over positions."""
+"""The mean over positions or boxes."""
 
-import torch
-
-from poolscout.scoring.maps import Maps, PerClass, Valid
-from poolscout.scoring.registry import aggregate
+from poolscout.scoring.maps import PerClass
+from poolscout.scoring.registry import Counts, Values, aggregate
 
 
 @aggregate("average")
-def average(scores: Maps, valid: Valid) -> PerClass:
-    """Mean over the valid positions (Haussmann et al. 2020, section III-A): rewards images that are hard everywhere."""
-    return torch.where(valid[:, None], scores, 0).sum((2, 3)) / valid.sum((1, 2))[:, None]
+def average(values: Values, counts: Counts) -> PerClass:
+    """Mean over positions or boxes (Haussmann et al. 2020, section III-A); 0 for an image without boxes.
+
+    Over positions it rewards images that are hard everywhere, and those with many objects.
+    """
+    return values.sum(2) / counts.clamp_min(1)

@@ -1,12 +1,10 @@
-"""The most informative position."""
+"""The most informative position or box."""
 
-import torch
-
-from poolscout.scoring.maps import Maps, PerClass, Valid
-from poolscout.scoring.registry import aggregate
+from poolscout.scoring.maps import PerClass
+from poolscout.scoring.registry import Counts, Values, aggregate
 
 
 @aggregate("max")
-def maximum(scores: Maps, valid: Valid) -> PerClass:
-    """max over the valid positions (Haussmann et al. 2020, eq. 4)."""
-    return torch.where(valid[:, None], scores, -torch.inf).amax((2, 3))
+def maximum(values: Values, counts: Counts) -> PerClass:
+    """max over positions or boxes (Haussmann et al. 2020, eq. 4); 0 for an image without boxes."""
+    return values.amax(2)

@@ -1,0 +1,143 @@
+"""Every scorer and aggregate in one pass: what must not change the numbers does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from poolscout.config import ScoringConfig
+from poolscout.detector.calibration import Calibration
+from poolscout.detector.member import Member, MemberCard
+from poolscout.detector.model import UNet
+from poolscout.detector.stream import stream_images
+from poolscout.scoring import score_pool, view
+from poolscout.tables.declared import SCORES
+from poolscout.tables.parquet import read_table
+from tests.scoring.given import CHOICES
+from tests.scoring.pools import CLASSES, HEIGHT, TINY, WIDTH, KnownMember, MadeUpImages, pool_rows
+
+CONFIG = ScoringConfig(scorers=tuple(CHOICES), batch_size=4, shard_size=20, min_probability=0.02, dropout_passes=3)
+IDS = [f"{number:03d}.jpg" for number in range(14)]
+
+
+def untrained(seed: int) -> Member:
+    """In float32, with maps all over the place, and not calibrated: its logits are what its output layer gives."""
+    torch.manual_seed(seed)
+    architecture = TINY.model_copy(update={"bf16": "off", "dropout": 0.2})
+    model = UNet(len(CLASSES), architecture)
+    torch.nn.init.normal_(model.output.weight)
+    for lateral in model.laterals:
+        torch.nn.init.normal_(lateral.weight, std=3.0)
+    torch.nn.init.zeros_(model.output.bias)
+    calibration = Calibration(focus=0.0, biases=(0.0,) * len(CLASSES))
+    return Member(
+        model, MemberCard(architecture=architecture, classes=CLASSES, calibration=calibration, seed=seed, training={})
+    )
+
+
+ENSEMBLE = [untrained(seed) for seed in range(3)]
+
+
+def scores(out: Path, members=ENSEMBLE, ids=IDS, reader=None, height=HEIGHT, **config) -> dict[str, np.ndarray]:
+    """Score column → [images, classes], in the order of IDS."""
+    settings = CONFIG.model_copy(update=config)
+    score_pool(pool_rows(ids), reader or MadeUpImages(ids), members, settings, out, height=height, width=WIDTH)
+    table = read_table(out / "scores", SCORES)
+    order = np.argsort(table["image_id"].to_pylist())
+    return {c.column: np.stack(table[f"{c.column}_per_class"].to_numpy())[order] for c in CHOICES}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
+    found = scores(tmp_path_factory.mktemp("plain"))
+    assert all(np.ptp(per_class) > 0 for per_class in found.values()), "scores that could differ"
+    return found
+
+
+def assert_alike(a: dict[str, np.ndarray], b: dict[str, np.ndarray], but: tuple[str, ...] = ()) -> None:
+    for column in a:
+        if not column.startswith(but or ("-",)):
+            np.testing.assert_allclose(a[column], b[column], rtol=2e-4, atol=2e-5, err_msg=column)
+
+
+def test_order_of_the_images(plain: dict[str, np.ndarray], tmp_path: Path) -> None:
+    assert_alike(scores(tmp_path, ids=IDS[::-1]), plain)
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 20])
+def test_batch_size(plain: dict[str, np.ndarray], tmp_path: Path, batch_size: int) -> None:
+    assert_alike(scores(tmp_path, batch_size=batch_size), plain)
+
+
+def test_order_of_the_members(plain: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """Only what looks at the first member alone may change."""
+    of_first = ("gradient_max", "gradient_average", "gradient_sum", "gradient_top", "gradient_total", "mc_dropout")
+    turned = scores(tmp_path, members=ENSEMBLE[::-1])
+    assert_alike(turned, plain, but=of_first)
+    assert not np.allclose(turned["gradient_max"], plain["gradient_max"])
+
+
+def test_other_scorers_beside_it(plain: dict[str, np.ndarray], tmp_path: Path) -> None:
+    for number, choice in enumerate(CHOICES[::5]):
+        settings = CONFIG.model_copy(update={"scorers": (choice,)})
+        out = tmp_path / str(number)
+        score_pool(pool_rows(IDS), MadeUpImages(IDS), ENSEMBLE, settings, out, height=HEIGHT, width=WIDTH)
+        alone = np.stack(read_table(out / "scores", SCORES)[f"{choice.column}_per_class"].to_numpy())
+        np.testing.assert_array_equal(alone, plain[choice.column])
+
+
+def test_padding_takes_no_part(tmp_path: Path) -> None:
+    """Members that look at single cells see the same in an image with and without padding below it."""
+    members = [KnownMember(1.0), KnownMember(0.5), KnownMember(0.8, side=10.0)]
+    half = HEIGHT // 2
+    reader = MadeUpImages(IDS, size=(half, WIDTH))
+    mixed = dict(zip(IDS, [(half, WIDTH), (HEIGHT, WIDTH)] * 7, strict=True))
+
+    class Mixed(MadeUpImages):
+        def read(self, image_id: str) -> np.ndarray:
+            self.size = mixed[image_id]
+            return super().read(image_id)
+
+    without = scores(tmp_path / "a", members, reader=reader, height=half)
+    assert_alike(scores(tmp_path / "b", members, reader=reader), without)
+    beside_others = scores(tmp_path / "c", members, reader=Mixed(IDS))
+    for column, per_class in without.items():
+        np.testing.assert_allclose(beside_others[column][::2], per_class[::2], rtol=2e-4, atol=2e-5, err_msg=column)
+
+
+def test_gradients_are_those_of_autograd_on_the_output_layer(tmp_path: Path) -> None:
+    """∂ binary cross-entropy with the believed label / ∂ (weights, bias) of the real output layer, class by class."""
+    member = ENSEMBLE[0]
+    (batch,) = stream_images(IDS[:3], MadeUpImages(IDS), height=HEIGHT, width=WIDTH, batch_size=3, stage="test")
+    found = scores(tmp_path, ids=IDS[:3])["gradient_total_whole"]
+    shown = view([member], batch, ["gradient"], CONFIG).maps["gradient"].double()
+    hidden = member(batch.pixels).hidden.double()
+    layer = torch.nn.Conv2d(hidden.shape[1], len(CLASSES), 1).double()
+    with torch.no_grad():
+        layer.weight.copy_(member.model.output.weight[: len(CLASSES)])
+        layer.bias.copy_(member.model.output.bias[: len(CLASSES)])
+    for image in range(3):
+        logits = layer(hidden[image].clone())
+        believed = (logits > 0).double().detach()
+        loss = F.binary_cross_entropy_with_logits(logits, believed, reduction="none")
+        for c in range(len(CLASSES)):
+            whole = torch.autograd.grad(loss[c].sum(), list(layer.parameters()), retain_graph=True)
+            expected = torch.cat([g.flatten() for g in whole]).norm().item()
+            assert found[image, c] == pytest.approx(expected, rel=1e-5)
+            for y, x in ((0, 0), (3, 7), (15, 23), (8, 11)):
+                here = torch.autograd.grad(loss[c, y, x], list(layer.parameters()), retain_graph=True)
+                expected = torch.cat([g.flatten() for g in here]).norm().item()
+                assert expected > 1e-4
+                assert shown[image, c, y, x].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_float32_is_what_members_trained_in_bf16_are_scored_in_on_request(tmp_path: Path) -> None:
+    architecture = ENSEMBLE[0].architecture.model_copy(update={"bf16": "on"})
+    rough = [Member(m.model, m.card.model_copy(update={"architecture": architecture})) for m in ENSEMBLE]
+    exact, blurred = scores(tmp_path / "a", rough, float32=True), scores(tmp_path / "b", rough)
+    assert_alike(exact, scores(tmp_path / "c"))
+    assert not np.allclose(blurred["gradient_max"], exact["gradient_max"], rtol=1e-4, atol=0)
