@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -24,10 +25,9 @@ from poolscout.evaluation import detect, evaluate, wmap
 from poolscout.formats.coco import read_coco
 from poolscout.labels import Oracle, sizes_of
 from poolscout.pool import PoolListing, list_pool
-from poolscout.scoring import score_pool
 from poolscout.selection import candidate_rows, select_images
 from poolscout.tables.atomic import atomic_path
-from poolscout.tables.declared import EMBEDDINGS, POOL, QUARANTINE, SCORES, SELECTION
+from poolscout.tables.declared import CLASSES_KEY, EMBEDDINGS, POOL, QUARANTINE, SCORES, SELECTION
 from poolscout.tables.manifest import Work, file_hash, fingerprint
 from poolscout.tables.parquet import read_table, write_table
 from poolscout.tables.runfolder import RunFolder
@@ -49,7 +49,7 @@ def train_from_coco(
     Raises:
         RunError: `out` holds members trained with other settings or labels, and `redo_stale` is off.
     """
-    config, listing = _listed(annotations, images, overrides)
+    config, listing = listed(annotations, images, overrides)
     oracle = Oracle(
         annotations, config.labelling.classes, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)
     )
@@ -104,53 +104,6 @@ def train_from_coco(
     }
 
 
-def score_source(
-    source: Path,
-    models: Path,
-    out: Path,
-    *,
-    images: Path | None,
-    overrides: Sequence[str],
-    progress: Progress,
-    redo_stale: bool = False,
-) -> dict[str, Any]:
-    """Score every image of a source with the ensemble in `models`; tables go to `out`, finished parts are kept.
-
-    Raises:
-        RunError: `out` holds scores of other images, models or settings, and `redo_stale` is off.
-    """
-    config, listing = _listed(source, images, overrides)
-    members = load_members(models, resolve_device(config.device))
-    inputs = {"models": file_hash(models), "images": fingerprint(listing.pool["uri"].to_pylist())}
-    work = Work("score", config.scoring.model_dump(mode="json"), inputs)
-
-    def do() -> None:
-        write_table(out / "pool.parquet", POOL, listing.pool)
-        write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
-        with progress.task("scoring", listing.pool.num_rows) as task:
-            score_pool(
-                listing.pool,
-                image_reader(listing.pool, config.pool.max_pixels),
-                members,
-                config.scoring,
-                out,
-                height=members[0].architecture.height,
-                width=members[0].architecture.width,
-                progress=lambda done, _: task.update(done),
-            )
-
-    names = ("scores", "embeddings", "detections", "quarantine", "pool.parquet", "pool_quarantine.parquet")
-    folder = RunFolder(out, redo_stale=redo_stale)
-    with folder.lock():
-        folder.stage(out, work, [out / name for name in names], do)
-    n_rejected = read_table(out / "quarantine", QUARANTINE).num_rows
-    return {
-        "scored": listing.pool.num_rows - n_rejected,
-        "in quarantine": n_rejected + listing.quarantine.num_rows,
-        "written": out,
-    }
-
-
 def select_from_tables(
     scores: Path,
     n: int,
@@ -160,10 +113,18 @@ def select_from_tables(
     rank_by: str | None,
     pool: Path | None,
     embeddings: Path | None,
-    metric: Literal["euclidean", "cosine"],
+    settings: Mapping[str, Any],
     seed: int,
 ) -> pa.Table:
-    """Pick `n` images from score tables and write the selection as Parquet or CSV."""
+    """Pick `n` images from score tables and write the selection as Parquet or CSV.
+
+    Args:
+        scores: table or folder of parts; its metadata names the classes.
+        settings: further keys of the config's `selection:`, e.g. metric and over_classes.
+
+    Raises:
+        ConfigError: a setting or score column that does not exist.
+    """
     if n < 1:
         raise ConfigError("--n: nothing to pick", got=n, expected="at least 1")
     table = read_table(scores, SCORES)
@@ -172,16 +133,18 @@ def select_from_tables(
         raise TableError(f"{scores}: no score column", got=table.column_names, expected="e.g. entropy_max")
     if rank_by is not None and rank_by not in columns:
         raise ConfigError(f"{scores}: no score column {rank_by!r}", got=rank_by, expected=some(columns))
+    classes = json.loads((table.schema.metadata or {}).get(CLASSES_KEY, b"[]"))
     if pool is not None:
         table = candidate_rows(read_table(pool, POOL), table)
     picks = select_images(
         table,
         read_table(embeddings, EMBEDDINGS) if embeddings is not None else None,
-        SelectionConfig(sampler=sampler, n=n, metric=metric),
+        SelectionConfig(sampler=sampler, n=n, **settings),
         n,
         seed,
         labelled=set(),
         rank_by=rank_by or columns[0],
+        classes=classes,
     )
     if out.suffix == ".csv":
         with atomic_path(out) as temporary:
@@ -211,7 +174,7 @@ def evaluate_on_coco(
         result = wmap(annotations, detections)
         return {"wMAP": result.value, "wMAP_by_count": result.by_count, "definition": result.definition}
     assert models is not None
-    config, listing = _listed(annotations, images, overrides)
+    config, listing = listed(annotations, images, overrides)
     members = load_members(models, resolve_device(config.device))
     with progress.task("evaluating", listing.pool.num_rows) as task:
         found, rejected = detect(
@@ -239,7 +202,7 @@ def evaluate_on_coco(
     return flat | {f"AP50 {name}": figures["AP50"] for name, figures in metrics.mean.per_class.items()}
 
 
-def _listed(source: Path, images: Path | None, overrides: Sequence[str]) -> tuple[RunConfig, PoolListing]:
+def listed(source: Path, images: Path | None, overrides: Sequence[str]) -> tuple[RunConfig, PoolListing]:
     """The settings of a single stage and the images it is about."""
     if not source.exists():
         raise DataError(f"{source}: not there", got="no such file or folder", expected="a COCO json or images")

@@ -1,4 +1,4 @@
-"""`poolscout score`: one pass of an ensemble over images."""
+"""`poolscout score`: one pass of an ensemble over images, or the detections of any detector."""
 
 from __future__ import annotations
 
@@ -8,25 +8,45 @@ from typing import Annotated
 import typer
 
 from poolscout.cli.console import ConsoleProgress, JsonOption, RedoOption, SetOption, resumable, show
+from poolscout.errors import ConfigError
 
 
 def score(
     source: Annotated[Path, typer.Argument(help="COCO json, Parquet manifest or folder of images.")],
-    models: Annotated[Path, typer.Option(help="Folder with member-*.safetensors.")],
-    out: Annotated[Path, typer.Option(help="Folder for scores, embeddings and detections.")],
+    out: Annotated[Path, typer.Option(help="Folder for scores, detections and, with --models, embeddings.")],
+    models: Annotated[Path | None, typer.Option(help="Folder with member-*.safetensors.")] = None,
+    detections: Annotated[
+        list[Path] | None,
+        typer.Option(help="Or: COCO results json or Parquet of your own detector; once for each member."),
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
     redo_stale: RedoOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Score images with an ensemble; finished parts are kept when it is started again.
+    """Score images with an ensemble, or by detections you bring; finished parts are kept when it is started again.
 
     Example: `poolscout score data/frames --models models --out scored --set scoring.batch_size=32`
-    """
-    from poolscout.single import score_source
 
+    Example: `poolscout score data/pool.json --detections found.json --out scored`
+    """
+    from poolscout.single_score import score_detections, score_source
+
+    progress = ConsoleProgress()
     with resumable():
-        result = score_source(
-            source, models, out, images=images, overrides=overrides, progress=ConsoleProgress(), redo_stale=redo_stale
-        )
+        if models is not None and not detections:
+            result = score_source(
+                source, models, out, images=images, overrides=overrides, progress=progress, redo_stale=redo_stale
+            )
+        elif detections and models is None:
+            result = score_detections(
+                source, detections, out, images=images, overrides=overrides, progress=progress, redo_stale=redo_stale
+            )
+        else:
+            raise ConfigError(
+                "what is to be scored with?",
+                got="both --models and --detections" if models else "neither --models nor --detections",
+                expected="one of them",
+                fix="--models FOLDER for detectors trained here, --detections FILE for boxes of your own detector",
+            )
     show(result, as_json)

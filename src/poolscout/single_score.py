@@ -1,0 +1,133 @@
+"""Scoring alone, outside a run: what `poolscout score` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from poolscout.assemble import image_reader, load_members, resolve_device
+from poolscout.config import RunConfig, ScorerChoice
+from poolscout.engine.progress import Progress
+from poolscout.formats.predictions import Names, names_of, read_predictions
+from poolscout.pool import PoolListing
+from poolscout.scoring import check_scoring, gives_of, score_pool
+from poolscout.scoring.brought import gives_of_predictions, score_predictions
+from poolscout.single import listed
+from poolscout.tables.declared import POOL, QUARANTINE
+from poolscout.tables.manifest import Work, file_hash, fingerprint
+from poolscout.tables.parquet import read_table, write_table
+from poolscout.tables.runfolder import RunFolder
+
+BOX_SCORERS = (ScorerChoice(scorer="detection_entropy", aggregate="sum"),)  # where there are boxes and no maps
+
+
+def score_source(
+    source: Path,
+    models: Path,
+    out: Path,
+    *,
+    images: Path | None,
+    overrides: Sequence[str],
+    progress: Progress,
+    redo_stale: bool = False,
+) -> dict[str, Any]:
+    """Score every image of a source with the ensemble in `models`; tables go to `out`, finished parts are kept.
+
+    Raises:
+        RunError: `out` holds scores of other images, models or settings, and `redo_stale` is off.
+    """
+    config, listing = listed(source, images, overrides)
+    members = load_members(models, resolve_device(config.device))
+    inputs = {"models": file_hash(models), "images": fingerprint(listing.pool["uri"].to_pylist())}
+    work = Work("score", config.scoring.model_dump(mode="json"), inputs)
+
+    def do() -> None:
+        write_table(out / "pool.parquet", POOL, listing.pool)
+        write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
+        with progress.task("scoring", listing.pool.num_rows) as task:
+            score_pool(
+                listing.pool,
+                image_reader(listing.pool, config.pool.max_pixels),
+                members,
+                config.scoring,
+                out,
+                height=members[0].architecture.height,
+                width=members[0].architecture.width,
+                progress=lambda done, _: task.update(done),
+            )
+
+    names = ("scores", "embeddings", "detections", "quarantine", "pool.parquet", "pool_quarantine.parquet")
+    folder = RunFolder(out, redo_stale=redo_stale)
+    with folder.lock():
+        folder.stage(out, work, [out / name for name in names], do)
+    n_rejected = read_table(out / "quarantine", QUARANTINE).num_rows
+    return {
+        "scored": listing.pool.num_rows - n_rejected,
+        "in quarantine": n_rejected + listing.quarantine.num_rows,
+        "probabilities": gives_of(members).provenance,
+        "written": out,
+    }
+
+
+def score_detections(
+    source: Path,
+    detections: Sequence[Path],
+    out: Path,
+    *,
+    images: Path | None,
+    overrides: Sequence[str],
+    progress: Progress,
+    redo_stale: bool = False,
+) -> dict[str, Any]:
+    """Score every image of a source by the boxes that a detector of one's own has found; tables go to `out`.
+
+    Args:
+        detections: COCO results or Parquet: one file, or one for each member; see `formats.predictions`.
+
+    Raises:
+        CapabilityError: a scorer needs more than these detections, e.g. maps.
+        RunError: `out` holds scores of other images, detections or settings, and `redo_stale` is off.
+    """
+    config, listing = listed(source, images, overrides)
+    scoring = config.scoring
+    if "scorers" not in scoring.model_fields_set:  # the default one needs maps
+        scoring = scoring.model_copy(update={"scorers": BOX_SCORERS})
+        progress.say("scoring.scorers is not set: the sum of detection_entropy over each image's boxes")
+    names = _names(config, listing)
+    found = read_predictions(detections, listing.pool, names)
+    gives = gives_of_predictions(found)
+    check_scoring(scoring.scorers, gives)
+    for note in found.notes:
+        progress.say(note)
+    sizes = [listing.pool[name].to_pylist() for name in ("image_id", "width", "height")]
+    inputs = {f"detections {number}": file_hash(path) for number, path in enumerate(detections)}
+    inputs |= {"images": fingerprint(sizes), "ids of images and categories": names.fingerprint}
+    work = Work("score", scoring.model_dump(mode="json") | {"classes": list(found.classes)}, inputs)
+
+    def do() -> None:
+        write_table(out / "pool.parquet", POOL, listing.pool)
+        write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
+        with progress.task("scoring", listing.pool.num_rows) as task:
+            score_predictions(listing.pool, found, scoring, out, task.update)
+
+    outputs = ("scores", "detections", "quarantine", "pool.parquet", "pool_quarantine.parquet")
+    folder = RunFolder(out, redo_stale=redo_stale)
+    with folder.lock():
+        folder.stage(out, work, [out / name for name in outputs], do, stale=[out / "embeddings"])
+    return {
+        "scored": listing.pool.num_rows,
+        "in quarantine": listing.quarantine.num_rows,
+        "boxes": len(found.images),
+        "members": len(found.members),
+        "probabilities": gives.provenance,
+        "written": out,
+    }
+
+
+def _names(config: RunConfig, listing: PoolListing) -> Names:
+    """What ids in a file of predictions mean, for this pool."""
+    known = [*listing.pool["image_id"].to_pylist(), *listing.quarantine["image_id"].to_pylist()]
+    kind, source = config.pool.format, config.pool.source
+    is_coco = kind == "coco" or (kind == "auto" and source.suffix.lower() == ".json")
+    return names_of(known, source if is_coco else None, config.labelling.classes)
