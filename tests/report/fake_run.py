@@ -105,8 +105,9 @@ def _write_models(folder: Path, members: int) -> None:
         torch.manual_seed(number)
         architecture = DetectorConfig(height=HEIGHT, width=WIDTH, stem=4, widths=(4, 4, 4, 4), neck=4, bf16="off")
         model = UNet(len(CLASSES), architecture)
+        torch.nn.init.normal_(model.output.weight)  # maps that vary over the image
         calibration = Calibration(
-            focus=0.0, biases=(0.0,) * len(CLASSES), error_before=0.2, error_after=0.05, n_images=3, n_objects=9
+            focus=0.0, biases=(5.0,) * len(CLASSES), error_before=0.2, error_after=0.05, n_images=3, n_objects=9
         )
         card = MemberCard(architecture=architecture, classes=CLASSES, calibration=calibration, seed=number, training={})
         save_member(folder / f"member-{number}", Member(model, card))

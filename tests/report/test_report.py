@@ -7,21 +7,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from poolscout.config import ScoringConfig
 from poolscout.detector.io import load_member
+from poolscout.detector.stream import read_batch
 from poolscout.errors import RunError
-from poolscout.pool import ImageReader, fit_image
+from poolscout.pool import ImageReader
 from poolscout.report import write_report
-from poolscout.report.heat import colours
+from poolscout.report.grid import MAX_CLASSES, grid
+from poolscout.report.heat import MEMBER_COLOURS, colours, widened
 from poolscout.report.pictures import jpeg_uri
-from poolscout.scoring import informativeness_maps
+from poolscout.report.seen import LEAST_SHOWN, MAX_BOXES, Seen, in_unit
+from poolscout.scoring import View, view
 from poolscout.tables.declared import POOL, SELECTION
 from poolscout.tables.parquet import read_table
 
 from .fake_run import CHOSEN, CLASSES, FULL, HEIGHT, RANDOM, WIDTH
 from .reading import Page
+
+# The page's own scorer first, then the others of the paper's Figure 2.
+UNITS = {
+    "mutual_information": "nats",
+    "entropy": "nats",
+    "gradient": "1",
+    "gradient_variance": "1",
+    "mc_dropout": "nats",
+}
+
+
+def rgba(uri: str | None) -> np.ndarray:
+    """The pixels of a data URI, [h, w, 4]."""
+    data = base64.b64decode((uri or "").partition(",")[2])
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA")).astype(int)
 
 
 @pytest.fixture(scope="module")
@@ -78,17 +96,11 @@ def test_picked_images_come_in_order_with_their_reasons(page: Page, finished: Pa
 
 
 def test_heat_maps_are_those_of_the_round_s_own_ensemble(page: Page, finished: Path) -> None:
-
-    members = [load_member(finished / "round-001" / "models" / f"member-{m}") for m in range(2)]
     ids = read_table(finished / "round-001" / "selection.parquet", SELECTION)["image_id"].to_pylist()[:4]
-    uris = {r["image_id"]: r["uri"] for r in read_table(finished / "pool" / "images", POOL).to_pylist()}
-    fitted = [fit_image(ImageReader(uris, 10**8).read(i), HEIGHT, WIDTH).pixels for i in ids]
-    maps = informativeness_maps(members, torch.from_numpy(np.stack(fitted)), "mutual_information").amax(1).numpy()
+    maps = _viewed(finished, "round-001", ids).maps["mutual_information"].amax(1).numpy()
     for nats, shown in zip(maps, page.all("img", class_="heat")[4:], strict=True):
-        data = base64.b64decode((shown["src"] or "").partition(",")[2])
-        rgba = np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
         expected = colours((np.round(np.sqrt(nats / maps.max()) * 127).astype(np.float64) / 127) ** 2)  # 128 steps
-        np.testing.assert_allclose(rgba.astype(int), expected.astype(int), atol=1)
+        np.testing.assert_allclose(rgba(shown["src"]), expected.astype(int), atol=1)
         assert shown["style"] == "width:100.0%;height:100.0%"
 
 
@@ -162,3 +174,66 @@ def test_not_a_run(tmp_path: Path) -> None:
         write_report(tmp_path)
     with pytest.raises(RunError, match="no such folder"):
         write_report(tmp_path / "nowhere")
+
+
+def test_every_detector_s_boxes_are_on_the_cards(page: Page, finished: Path) -> None:
+    layers = page.all("svg", class_="members")
+    paths = [path for path in page.all("path") if path.get("d") and path.get("stroke") in MEMBER_COLOURS[:2]]
+    assert (len(layers), len(paths)) == (8, 16)  # two rounds of four pictures, two members each
+    ids = read_table(finished / "round-000" / "selection.parquet", SELECTION)["image_id"].to_pylist()[:4]
+    found = _viewed(finished, "round-000", ids).detections[1]
+    own = found.take((found.images == 3) & (found.probabilities >= LEAST_SHOWN)).boxes_xyxy_px.round().int().tolist()
+    expected = "".join(f"M{x1} {y1}H{x2}V{y2}H{x1}z" for x1, y1, x2, y2 in own[:MAX_BOXES])
+    assert paths[7] == {"stroke": MEMBER_COLOURS[1], "d": expected}
+    assert expected
+    toggle = {"type": "checkbox", "id": "show-members"}
+    assert ("input", toggle) in page.elements, "off by default"
+    assert "what each detector saw member 0 member 1 p ≥ 0.3" in page.text
+    assert "body:has(#show-members:not(:checked)) .members" in (finished / "report.html").read_text()
+
+
+def test_the_first_picks_are_seen_by_every_scorer(page: Page, finished: Path) -> None:
+    grids = page.all("figure", class_="views")
+    assert len(grids) == 4  # the first two picks of two rounds
+    photos = [(grid["style"] or "").partition("url(")[2].partition(")")[0] for grid in grids]
+    source = (finished / "report.html").read_text()
+    for photo in photos:
+        assert photo.startswith("data:image/jpeg;base64,")
+        assert source.count(f"--photo:url({photo})") == 1, "one photo for all its maps"
+    ids = read_table(finished / "round-000" / "selection.parquet", SELECTION)["image_id"].to_pylist()[:2]
+    maps = _viewed(finished, "round-000", ids).maps
+    first = {name: every[0].numpy() for name, every in maps.items()}
+    cells = page.all("img", class_="glow")[: len(CLASSES) * len(first)]
+    shown = [(c, name) for c in range(len(CLASSES)) for name in first]
+    for cell, (c, name) in zip(cells, shown, strict=True):
+        share = widened(first[name][c]) / first[name].max()
+        expected = colours((np.round(np.sqrt(share) * 127) / 127) ** 2).astype(int)
+        np.testing.assert_allclose(rgba(cell["src"]), expected, atol=5)
+    heads = [f"{name.replace('_', ' ')} 0 {in_unit(float(first[name].max()), unit)}" for name, unit in UNITS.items()]
+    assert " ".join(heads) in page.text
+    assert "Next to nothing is seen of" not in page.text
+
+
+def test_only_the_last_rounds_get_grids(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("poolscout.report.page.MAX_GRID_ROUNDS", 1)
+    page = Page(write_report(finished))
+    assert len(page.all("figure", class_="views")) == 2
+    assert page.text.index("How the scorers see") > page.text.index("Round 1")
+
+
+def test_a_grid_keeps_to_its_bytes_however_many_classes() -> None:
+    noise = np.random.default_rng(0).random((5, 40, 96, 160), np.float32)
+    seen = Seen(dict(zip(UNITS, noise, strict=True)), 1.0, 1.0, [], tuple(f"class {c}" for c in range(40)))
+    made = grid("a", "p" * 30_000, np.zeros((4, 6, 3), np.uint8), seen, 200_000)
+    assert [len(cells) for _, cells in made.rows] == [5] * MAX_CLASSES
+    assert len(made.quiet) == 40 - MAX_CLASSES
+    assert 80_000 < len(made.photo) + sum(len(cell.uri) for _, cells in made.rows for cell in cells) <= 200_000
+    loudest = max(range(40), key=lambda c: noise[1, c].max())
+    assert [name for name, cells in made.rows if cells[1].is_highest] == [f"class {loudest}"]
+
+
+def _viewed(run: Path, round_name: str, ids: list[str]) -> View:
+    members = [load_member(run / round_name / "models" / f"member-{m}") for m in range(2)]
+    uris = {r["image_id"]: r["uri"] for r in read_table(run / "pool" / "images", POOL).to_pylist()}
+    batch = read_batch(ids, ImageReader(uris, 10**8), HEIGHT, WIDTH, "test")
+    return view(members, batch, list(UNITS), ScoringConfig())

@@ -128,6 +128,9 @@ def test_an_image_that_is_gone_is_said(run: Path, tmp_path: Path) -> None:
     assert "missing" in page.text
     assert len(page.all("div", class_="picture gone")) == 1
     assert len(page.all("img", class_="heat")) == 7
+    grids = page.text[page.text.index("How the scorers see the first picks") :]
+    second = read_table(run / "round-000" / "selection.parquet", SELECTION)["image_id"][1].as_py()
+    assert grids.startswith(f"How the scorers see the first picks 2 {second}")
 
 
 def test_no_pictures_asked_for(run: Path) -> None:

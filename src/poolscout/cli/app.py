@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from poolscout import __version__
-from poolscout.cli import demo, doctor, evaluate, labels, report, run, sandbox, score, select, train
+from poolscout.cli import demo, doctor, evaluate, heatmap, labels, report, run, sandbox, score, select, train
 from poolscout.cli.console import stderr
 from poolscout.errors import PoolscoutError
 
@@ -35,6 +35,7 @@ for command in (
 ):
     app.command()(command)
 app.command()(report.report)
+app.command()(heatmap.heatmap)
 app.command()(doctor.doctor)
 app.add_typer(labels.app, name="labels")
 

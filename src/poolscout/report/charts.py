@@ -64,8 +64,11 @@ def learning_curve(run: RunData, cost: str) -> dict[str, Any] | None:
     return _spec(alt.layer(*layers).add_params(metric), height=260)
 
 
-def histogram(run: RunData, shown: Round, column: str) -> dict[str, Any] | None:
-    """How the scores of a round's candidates are spread, and where the picked ones lie; None without scores."""
+def histogram(run: RunData, shown: Round, column: str, unit: str) -> dict[str, Any] | None:
+    """How the scores of a round's candidates are spread, and where the picked ones lie; None without scores.
+
+    `column` is the score; its `unit` "1" means that it has none.
+    """
     folder = shown.path / "scores"
     if not folder.is_dir():
         return None
@@ -86,11 +89,12 @@ def histogram(run: RunData, shown: Round, column: str) -> dict[str, Any] | None:
         for a, b, n in zip(edges[:-1], edges[1:], values, strict=True)
         if n
     ]
+    title = "score" if unit == "1" else f"score ({unit})"
     chart = (
         alt.Chart(alt.Data(values=rows))
         .mark_bar(binSpacing=1)
         .encode(
-            x=alt.X("from:Q", bin="binned", title="score (nats)", axis=alt.Axis(format=".3~g", tickCount=6)),
+            x=alt.X("from:Q", bin="binned", title=title, axis=alt.Axis(format=".3~g", tickCount=6)),
             x2="to:Q",
             y=alt.Y("images:Q", title="images", axis=alt.Axis(tickCount=4)),
             color=alt.Color(

@@ -12,14 +12,17 @@ import yaml
 from markupsafe import Markup
 
 from poolscout.report.charts import METRICS, histogram, learning_curve
+from poolscout.report.grid import FIRST_PICKS
 from poolscout.report.headline import headline
-from poolscout.report.heat import legend_css
+from poolscout.report.heat import MEMBER_COLOURS, legend_css, member_colour
 from poolscout.report.pictures import PAGE_PICTURE_BYTES, class_colours, gallery
 from poolscout.report.rundata import Point, RunData, read_run
+from poolscout.report.seen import LEAST_SHOWN, in_unit, scorer_called
 from poolscout.tables.atomic import write_text
 
 FILE_NAME = "report.html"
 MAX_QUARANTINE_ROWS = 50  # listed by name; all are counted
+MAX_GRID_ROUNDS = 8  # the last ones get scorer × class grids: a tenth would leave each too few bytes
 
 
 def write_report(run_dir: Path) -> Path:
@@ -47,7 +50,7 @@ def render(run: RunData) -> str:
     templates = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    templates.filters |= {"figure": _figure, "score": _score, "count": _count}
+    templates.filters |= {"figure": _figure, "in_unit": in_unit, "count": _count, "member_colour": member_colour}
     curves = {f"curve-{cost}": learning_curve(run, cost) for cost in ("images", "boxes")}
     charts = {name: spec for name, spec in curves.items() if spec is not None}
     rounds = _rounds(run, charts)
@@ -62,6 +65,9 @@ def render(run: RunData) -> str:
         costs=_costs(run),
         classes=_class_table(run),
         rounds=rounds,
+        ranked_by=_ranked_by(run),
+        member_colours=MEMBER_COLOURS,
+        least_shown=LEAST_SHOWN,
         calibrations=_calibrations(run),
         quarantine=_quarantine(run),
         charts=charts,
@@ -84,19 +90,31 @@ def _rounds(run: RunData, charts: dict[str, dict[str, Any]]) -> list[dict[str, A
     """What was picked in each round; its histogram goes into `charts`."""
     picked = [r for r in run.rounds if r.selection is not None]
     n_pictures = sum(min(r.selection.num_rows, run.config.report.images_per_round) for r in picked if r.selection)
-    colour_of = class_colours(run.classes)
+    with_grids = [r.number for r in picked[-MAX_GRID_ROUNDS:]]
+    # half of the page's pictures for the cards, half for the grids
+    card_bytes = PAGE_PICTURE_BYTES // 2 // max(n_pictures, 1)
+    grid_bytes = PAGE_PICTURE_BYTES // 2 // max(FIRST_PICKS * len(with_grids), 1)
+    colour_of, column = class_colours(run.classes), run.config.scoring.scorers[0].column
     shown = []
     for r in picked:
-        spec = histogram(run, r, run.config.scoring.scorers[0].column)
+        spec = histogram(run, r, column, _ranked_by(run)["unit"])
         if spec is not None:
             charts[f"scores-{r.number}"] = spec
         shown.append({
             "number": r.number,
-            "gallery": gallery(run, r, colour_of, PAGE_PICTURE_BYTES // max(n_pictures, 1)),
+            "gallery": gallery(run, r, colour_of, card_bytes, grid_bytes if r.number in with_grids else 0),
             "has_histogram": spec is not None,
             "colours": colour_of,
         })  # fmt: skip
     return shown
+
+
+def _ranked_by(run: RunData) -> dict[str, str]:
+    """The score that ranks the images, in words, and its unit; "1" is none."""
+    choice = run.config.scoring.scorers[0]
+    scorer = scorer_called(choice.scorer)
+    how = f"{choice.aggregate}, k = {choice.k}" if choice.k else choice.aggregate
+    return {"words": f"{choice.scorer} ({how})".replace("_", " "), "unit": scorer.unit if scorer else "1"}
 
 
 def _costs(run: RunData) -> list[dict[str, Any]]:
@@ -162,11 +180,6 @@ def _quarantine(run: RunData) -> dict[str, Any]:
 
 def _count(n: int | None) -> str:
     return "–" if n is None else f"{n:,}"
-
-
-def _score(value: float) -> str:
-    """Three significant digits: scores of young detectors are small."""
-    return f"{value:.3g}"
 
 
 def _figure(value: float | None, digits: int = 3) -> str:

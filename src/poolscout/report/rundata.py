@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.config import RunConfig, load_config
+from poolscout.detector.io import load_member
+from poolscout.detector.member import Member
 from poolscout.errors import PoolscoutError, RunError
 from poolscout.tables.declared import POOL, QUARANTINE, SELECTION
 from poolscout.tables.parquet import iter_parts, read_table
@@ -199,6 +201,19 @@ def read_run(path: Path) -> RunData:
     full = _points(run, "full", sorted(folder.reference("full").glob("round-*")))
     run.full = full[-1] if full else None
     return run
+
+
+def ensemble(shown: Round) -> list[Member]:
+    """The detectors of a round, in member order.
+
+    Raises:
+        RunError: they are not there.
+        TableError, CorruptPartError: one cannot be read.
+    """
+    files = sorted(shown.path.glob("models/member-*.safetensors"), key=lambda p: int(p.stem.partition("-")[2]))
+    if not files:
+        raise RunError("the round's models are not there", got="no models/member-*.safetensors", fix="train them again")
+    return [load_member(file.with_suffix("")) for file in files]
 
 
 def _parts(path: Path, spec: TableSpec) -> list[pa.Table]:
