@@ -38,6 +38,7 @@ bench: setup     ## ratios and growth, never bare times
 
 docs: setup      ## write the generated parts of docs/ again
 	$(BIN)/python -m poolscout.tables.document docs/tables.md
+	$(BIN)/python -m poolscout.scoring.document docs/scorers.md
 	$(BIN)/python -m poolscout.cli.document docs/config.md docs/cli.md
 
 clean:           ## remove what make made
