@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -52,22 +54,29 @@ def test_dropout_acts_only_when_switched_on_and_spares_the_encoder(model):
 
 
 def test_chosen_channels_are_dropped_as_dropout_drops_them(model):
-    """With masks given, the head is what it is behind nn.Dropout2d that happened to drop the same channels."""
+    """Behind thinned laterals the head is what it is behind nn.Dropout2d that happened to drop the same channels."""
     torch.nn.init.normal_(model.output.weight)
     encoding = model.encode(torch.rand(1, 3, 64, 96))
-    dropped: list[torch.Tensor] = []
-    model.dropout.register_forward_hook(lambda _, given, result: dropped.append((result[0], given[0][0])))
-    model.dropout.train()
+    model.dropout.p = 0.4
+    generator = torch.Generator().manual_seed(5)
+    thinned = model.thinned_laterals(generator)
+    kept = [(lateral.weight != 0).flatten(1).any(1) for lateral in map(transposed, thinned)]
+    assert any((~mask).any() for mask in kept)
+    assert any(mask.any() for mask in kept)
+    masks = iter(kept)
+    model.dropout.register_forward_hook(lambda _, given, __: given[0] * next(masks)[:, None, None] / 0.6)
     by_chance = model.head(encoding).logits
-    model.dropout.eval()
-    kept = [
-        ((out != 0).flatten(1).any(1) | (was == 0).flatten(1).all(1)).float()[:, None, None] for out, was in dropped
-    ]
-    assert any((mask == 0).any() for mask in kept)
-    torch.testing.assert_close(model.head(encoding, kept).logits, by_chance)
-    everything = [torch.ones_like(mask) for mask in kept]
-    scaled = model.head(encoding, everything).logits  # nothing dropped, yet scaled up as if
-    assert not torch.allclose(scaled, model.head(encoding).logits)
+    model.dropout._forward_hooks.clear()
+    torch.testing.assert_close(model.head(encoding, thinned).logits, by_chance)
+    assert not torch.allclose(model.head(encoding).logits, by_chance)
+    again = model.thinned_laterals(torch.Generator().manual_seed(5))
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(thinned, again, strict=True))
+    assert not torch.equal(model.thinned_laterals(generator)[0].weight, thinned[0].weight)
+
+
+def transposed(lateral):
+    """A view whose first axis is the input channels."""
+    return SimpleNamespace(weight=lateral.weight.transpose(0, 1))
 
 
 def test_a_shifted_image_gives_a_shifted_map(model):

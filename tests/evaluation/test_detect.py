@@ -36,7 +36,7 @@ class FixedMember(Member):
             offset = [(x1 + x2) / 2 / STRIDE - column - 0.5, (y1 + y2) / 2 / STRIDE - row - 0.5]
             log_sides = [math.log((x2 - x1) / STRIDE), math.log((y2 - y1) / STRIDE)]
             boxes[:, :, row, column] = torch.tensor([*offset, *log_sides])
-        return MemberOutput(probabilities, boxes, torch.zeros(n, 3), torch.zeros(n, 1, h, w), [])
+        return MemberOutput(probabilities, None, boxes, torch.zeros(n, 3), torch.zeros(n, 1, h, w), [])
 
 
 @pytest.fixture

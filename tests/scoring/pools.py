@@ -64,12 +64,12 @@ class KnownMember(Member):
         box = torch.tensor([self.shift / STRIDE, 0.0, log_side, log_side])
         parameters = box[:, None, None].expand(n_images, 4, height, width).contiguous()
         probabilities = (cells[:, : len(self.classes)] * self.strength).contiguous()
-        return MemberOutput(probabilities, parameters, cells.mean((2, 3)) * self.strength, cells, [cells])
+        return MemberOutput(probabilities, None, parameters, cells.mean((2, 3)) * self.strength, cells, [cells])
 
-    def dropout_maps(self, encoding: list[torch.Tensor], passes: int) -> Iterator[torch.Tensor]:
+    def dropout_maps(self, encoding: list[torch.Tensor], passes: int) -> Iterator[tuple[torch.Tensor, None]]:
         """Pass t sees everything t + 1 times as faint."""
         for number in range(passes):
-            yield (encoding[0][:, : len(self.classes)] * self.strength / (number + 1)).contiguous()
+            yield (encoding[0][:, : len(self.classes)] * self.strength / (number + 1)).contiguous(), None
 
 
 def real_member(seed: int) -> Member:

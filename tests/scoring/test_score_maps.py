@@ -148,3 +148,13 @@ def test_what_a_detector_does_not_give_stops_at_start_up(scorer: str, gives: Giv
 )  # fmt: skip
 def test_what_a_detector_gives_is_enough(scorer: str, gives: Gives) -> None:
     check_scoring([ScorerChoice(scorer=scorer)], gives)
+
+
+@pytest.mark.parametrize("k", [1, 7, 20, 5000])
+@pytest.mark.parametrize("size", [(64, 48), (64, 47)])
+def test_top_k_of_a_large_map_is_that_of_all_positions_sorted(k: int, size: tuple[int, int]) -> None:
+    p = torch.rand(2, 3, 4, *size, generator=torch.Generator().manual_seed(2)) ** 4
+    p[:, 1] = (p[:, 1] * 10).round() / 10  # ties
+    scores = score_maps(p, "entropy", "top_k", k=k)
+    every = bernoulli_entropy(p.mean(0)).flatten(2).sort(descending=True).values
+    torch.testing.assert_close(scores, every[:, :, :k].mean(2), atol=1e-6, rtol=1e-5)

@@ -11,6 +11,7 @@ from rich.markup import escape
 from poolscout import __version__
 from poolscout.cli import demo, doctor, evaluate, heatmap, labels, report, run, sandbox, score, select, train
 from poolscout.cli.console import stderr
+from poolscout.engine.memory import keep_freed_memory
 from poolscout.errors import PoolscoutError
 
 app = typer.Typer(
@@ -57,6 +58,7 @@ def options(
 
 def main() -> None:
     """Run the command line; every deliberate error ends in its message and its exit code, never in a traceback."""
+    keep_freed_memory()
     try:
         app()
     except PoolscoutError as error:

@@ -14,6 +14,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from poolscout.config import DetectorConfig
 from poolscout.detector.calibration import Calibration
+from poolscout.detector.lookup import CalibrationTable
 from poolscout.detector.model import DetectorOutput, UNet
 
 
@@ -21,6 +22,7 @@ class MemberOutput(NamedTuple):
     """What scoring needs from a detector; its maps may be overwritten by who takes them."""
 
     probabilities: Float[Tensor, "images classes height width"]  # calibrated p(an object is centred here), float32
+    entropies: Float[Tensor, "images classes height width"] | None  # H(p) in nats, where it is known along with p
     box_parameters: Float[Tensor, "images 4 height width"]  # see `decode.boxes_at`
     features: Float[Tensor, "images d"]
     hidden: Float[Tensor, "images channels height width"]  # what the output layer multiplies
@@ -57,6 +59,9 @@ class Member:
         for name, part in self._fused.named_children():
             part.to(torch.float32 if name == "output" else self._dtype)
         self._network = _Network(self._fused)
+        self._table = CalibrationTable(card.calibration, self.device) if self._dtype is torch.bfloat16 else None
+        self._dropped = torch.Generator().manual_seed(card.seed % 2**63)
+        self._laterals: list[nn.ModuleList] = []
         # Frozen weights: convolution and ReLU become one kernel, the weights lie as the processor wants them.
         compiled = torch.compile(self._network, options={"freezing": True}) if card.architecture.compile else None
         self._forward = self._network if compiled is None else compiled
@@ -101,25 +106,31 @@ class Member:
     def look(self, prepared: Tensor) -> MemberOutput:
         """Look at images that `prepare` made ready."""
         output = self._forward(prepared)
-        # The network's maps lie channel beside channel; what follows wants one class's map in one piece.
-        probabilities = self.calibration.apply(output.logits.contiguous())
-        return MemberOutput(probabilities, output.boxes.contiguous(), output.features, output.hidden, output.encoding)
+        return MemberOutput(
+            *self._calibrated(output.logits), output.boxes, output.features, output.hidden, output.encoding
+        )
 
     @torch.inference_mode()
-    def dropout_maps(self, encoding: list[Tensor], passes: int) -> Iterator[Float[Tensor, "images classes h w"]]:
-        """Calibrated maps of `passes` looks with dropout on; all share one encoding, as dropout sits after it.
+    def dropout_maps(self, encoding: list[Tensor], passes: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """Calibrated maps, and their entropies where known, of `passes` looks with dropout on.
+
+        All share one encoding, as dropout sits after it.
 
         Which channels are dropped in pass t depends on t alone (Kirsch et al. 2019, "BatchBALD": consistent
         MC-dropout): every image meets the same thinned networks, whatever batch it is in.
         """
-        generator = torch.Generator().manual_seed(self.card.seed % 2**63)
-        p = self.architecture.dropout
-        for _ in range(passes):
-            kept = [
-                (torch.rand(x.shape[1], 1, 1, generator=generator) >= p).to(x.device, x.dtype)
-                for x in encoding[-len(self.model.laterals) :]
-            ]
-            yield self.calibration.apply(self._fused.head(encoding, kept).logits.contiguous())
+        for laterals in self._thinned(passes):
+            yield self._calibrated(self._fused.head(encoding, laterals).logits)
+
+    def _calibrated(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """p and H(p): read off a table when bfloat16 has blurred the logits more than a table does."""
+        return (self.calibration.apply(logits), None) if self._table is None else self._table(logits)
+
+    def _thinned(self, passes: int) -> list[nn.ModuleList]:
+        """For each pass the network's lateral layers without the dropped channels; made once."""
+        while len(self._laterals) < passes:
+            self._laterals.append(self.model.thinned_laterals(self._dropped).to(self._dtype))
+        return self._laterals[:passes]
 
 
 class _Network(nn.Module):

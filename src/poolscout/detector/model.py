@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -93,26 +93,33 @@ class UNet(nn.Module):
         return features
 
     def head(
-        self, features: list[Float[Tensor, "images _ _ _"]], kept: Sequence[Float[Tensor, "_ 1 1"]] | None = None
+        self, features: list[Float[Tensor, "images _ _ _"]], laterals: nn.ModuleList | None = None
     ) -> DetectorOutput:
         """Decoder and output maps of an encoding; dropout acts here, on each feature map.
 
         Args:
             features: of `encode`.
-            kept: for each feature map that is used, fine to coarse, which channels stay (1) and which are dropped
-                (0); None: chance decides in training, and all stay in evaluation.
+            laterals: instead of the network's own, e.g. `thinned_laterals`.
         """
         used = features[-len(self.laterals) :]
-        if kept is None:
-            inputs = [self.dropout(x) for x in used]
-        else:
-            inputs = [(x * mask).div_(1 - self.dropout.p) for x, mask in zip(used, kept, strict=True)]
-        laterals = [lateral(x) for lateral, x in zip(self.laterals, inputs, strict=True)]
-        x = laterals.pop()
-        for lateral, merge in zip(reversed(laterals), reversed(self.merges), strict=True):
-            x = merge(F.interpolate(x, scale_factor=2.0, mode="nearest") + lateral)
+        finer = [lateral(self.dropout(x)) for lateral, x in zip(laterals or self.laterals, used, strict=True)]
+        x = finer.pop()
+        for beside, merge in zip(reversed(finer), reversed(self.merges), strict=True):
+            x = merge(F.interpolate(x, scale_factor=2.0, mode="nearest") + beside)
         with torch.autocast(x.device.type, enabled=False):  # bf16 logits would quantise small probabilities
             hidden = x.float()
-            maps = self.output(hidden)
-        logits, boxes = maps.split([self.n_classes, 4], dim=1)
+            # The 1×1 convolution as a product: each class's map comes out in one piece, whatever lies beside what in x.
+            maps = (self.output.weight.flatten(1) @ hidden.flatten(2)).unflatten(2, x.shape[2:])
+            logits, boxes = (maps + cast(Tensor, self.output.bias)[:, None, None]).split([self.n_classes, 4], dim=1)
         return DetectorOutput(logits, boxes, features[-1].float().mean((2, 3)), hidden, features)
+
+    def thinned_laterals(self, generator: torch.Generator) -> nn.ModuleList:
+        """The lateral layers with input channels dropped by chance, as dropout would drop them (Gal & Ghahramani 2016).
+
+        A 1×1 convolution of features without some channels is one without those weights.
+        """
+        thinned = copy.deepcopy(self.laterals)
+        for lateral in cast(list[nn.Conv2d], list(thinned)):
+            kept = torch.rand(lateral.in_channels, 1, 1, generator=generator) >= self.dropout.p
+            lateral.weight.data.mul_(kept.to(lateral.weight)).div_(1 - self.dropout.p)
+        return thinned.eval()

@@ -22,10 +22,16 @@ class RunningMeans:
         self._sums: dict[Statistic, Tensor] = {}
         self.n = 0
 
-    def add(self, p: Maps) -> None:
-        """Take in one map; `p` itself is left as it is."""
+    def add(self, p: Maps, known: Mapping[Statistic, Maps | None] | None = None) -> None:
+        """Take in one map; `p` itself is left as it is.
+
+        Args:
+            p: the map.
+            known: values of statistics that need not be calculated from it; they may be overwritten.
+        """
         for statistic in self._statistics:
-            value = statistic(p)
+            value = (known or {}).get(statistic)
+            value = statistic(p) if value is None else value
             if statistic in self._sums:
                 self._sums[statistic].add_(value)
             else:

@@ -16,13 +16,14 @@ from poolscout.detector.member import Member, MemberOutput
 from poolscout.detector.stream import ImageBatch
 from poolscout.errors import NonFiniteError, some
 from poolscout.scoring.ensemble import RunningMeans
-from poolscout.scoring.maps import Maps, PerClass, probability
+from poolscout.scoring.maps import Maps, PerClass, bernoulli_entropy, probability
 from poolscout.scoring.plan import N_CLASSES, Plan
 from poolscout.scoring.registry import (
     ENSEMBLE_BOXES,
     FIRST_MAP,
     HIDDEN_OF_FIRST,
     MEMBER_BOXES,
+    OF_FIRST,
     Input,
     Mean,
 )
@@ -61,13 +62,16 @@ def look(members: Sequence[Member], batch: ImageBatch, pixels: Tensor, plan: Pla
     Raises:
         NonFiniteError: NaN or infinity in a member's map, box or feature; names the images.
     """
-    seen = Ensemble(plan, config)
+    seen, scores = Ensemble(plan, config), dict[str, PerClass]()
+    of_first, of_all = plan.halves
     prepared = members[0].prepare(pixels)
-    for member in members:
+    for number, member in enumerate(members):
         seen.add(member, member.look(prepared), batch)
+        if number == 0:
+            n_valid = batch.n_valid(*seen.map_size).to(prepared.device)
+            scores |= of_first.figures(seen.take_first(keep=of_all.inputs), n_valid)
     given = seen.finish(batch)
-    n_valid = batch.n_valid(*seen.map_size).to(prepared.device)
-    scores = plan.figures(given, n_valid)
+    scores |= of_all.figures(given, n_valid)
     return Glance(
         batch.image_ids,
         {column: per_class.cpu() for column, per_class in scores.items()},
@@ -100,17 +104,19 @@ class Ensemble:
 
     def add(self, member: Member, output: MemberOutput, batch: ImageBatch) -> None:
         """Take in one member's output; the first one added is the first member."""
-        p = output.probabilities
         if self._means.n == 0:
             self._meet_first(member, output, batch)
-        if self._shown is not None:
-            p = p.mul_(self._shown)
+        p, entropies = self._without_padding(output.probabilities, output.entropies)
         if self._means.n == 0 and FIRST_MAP in self._wanted:
             self._given[FIRST_MAP] = p
-        self._means.add(p)
+        self._means.add(p, {bernoulli_entropy: entropies})
         self._boxes.add(p, output.box_parameters)
         if MEMBER_BOXES in self._wanted:
             self._given.setdefault(MEMBER_BOXES, []).append(self._decode(p, output.box_parameters, batch))
+
+    def take_first(self, keep: frozenset[Input]) -> dict[Input, Any]:
+        """What is known of the first member alone; its features are large, and let go of unless in `keep`."""
+        return {one: self._given[one] if one in keep else self._given.pop(one) for one in OF_FIRST & self._wanted}
 
     def _meet_first(self, member: Member, output: MemberOutput, batch: ImageBatch) -> None:
         self.features = output.features.float()
@@ -121,8 +127,14 @@ class Ensemble:
         if HIDDEN_OF_FIRST in self._wanted:
             self._given[HIDDEN_OF_FIRST] = output.hidden
         if self._plan.statistics("dropout"):
-            for p in member.dropout_maps(output.encoding, self._config.dropout_passes):
-                self._dropout.add(p if self._shown is None else p.mul_(self._shown))
+            for maps in member.dropout_maps(output.encoding, self._config.dropout_passes):
+                p, entropies = self._without_padding(*maps)
+                self._dropout.add(p, {bernoulli_entropy: entropies})
+
+    def _without_padding(self, p: Maps, entropies: Maps | None) -> tuple[Maps, Maps | None]:
+        if self._shown is None:
+            return p, entropies
+        return p.mul_(self._shown), None if entropies is None else entropies.mul_(self._shown)
 
     def finish(self, batch: ImageBatch) -> dict[Input, Any]:
         """The inputs of the plan's scorers, and the ensemble's boxes; boxes in pixels of the upright images.

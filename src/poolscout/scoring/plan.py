@@ -14,7 +14,7 @@ from poolscout.detector.gives import HOW, Gives
 from poolscout.errors import CapabilityError, ConfigError, some
 from poolscout.scoring.boxes import lay_out
 from poolscout.scoring.maps import PerClass
-from poolscout.scoring.registry import Aggregator, Input, Mean, Scorer, Statistic, Values, aggregates, scorers
+from poolscout.scoring.registry import OF_FIRST, Aggregator, Input, Mean, Scorer, Statistic, aggregates, scorers
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,12 @@ class Plan:
     def scorers(self) -> dict[str, Scorer]:
         """The chosen scorers by name, each once."""
         return {choice.scorer: scorers.get(choice.scorer) for choice in self.choices}
+
+    @cached_property
+    def _aggregators(self) -> dict[str, tuple[Aggregator, tuple[int, ...]]]:
+        """Score column → its reduction and what that takes beside values and counts."""
+        found = {choice.column: (aggregates.get(choice.aggregate), choice.k) for choice in self.choices}
+        return {column: (one, (k,) if one.takes_k and k else ()) for column, (one, k) in found.items()}
 
     @cached_property
     def inputs(self) -> frozenset[Input]:
@@ -60,6 +66,13 @@ class Plan:
                     fix=HOW[missing[0]],
                 )
 
+    @cached_property
+    def halves(self) -> tuple[Plan, Plan]:
+        """The scorers that look at the first member alone, and the others."""
+        early = {name for name, scorer in self.scorers.items() if OF_FIRST.issuperset(scorer.inputs)}
+        first = tuple(choice for choice in self.choices if choice.scorer in early)
+        return Plan(first), Plan(tuple(choice for choice in self.choices if choice.scorer not in early))
+
     def figures(self, given: Mapping[Input, Any], n_valid: torch.Tensor) -> dict[str, PerClass]:
         """Score column → [images, classes], from the inputs of all scorers.
 
@@ -67,26 +80,24 @@ class Plan:
             given: a value for each of `inputs`.
             n_valid: map positions that show any of the image, [images].
         """
-        laid: dict[str, tuple[Values, torch.Tensor]] = {}
+        figures: dict[str, PerClass] = {}
         for name, scorer in self.scorers.items():
             value = scorer.function(*[given[one] for one in scorer.inputs])
             if scorer.gives == "map":
-                laid[name] = value.flatten(2), n_valid[:, None]
+                values, counts = value.flatten(2), n_valid[:, None]
             elif scorer.gives == "image":
-                laid[name] = value[:, :, None], torch.ones_like(n_valid)[:, None]
+                values, counts = value[:, :, None], torch.ones_like(n_valid)[:, None]
             else:
-                laid[name] = lay_out(value, len(n_valid), given[N_CLASSES])
-        return {choice.column: _aggregate(choice, *laid[choice.scorer]) for choice in self.choices}
+                values, counts = lay_out(value, len(n_valid), given[N_CLASSES])
+            for choice in self.choices:
+                if choice.scorer == name:
+                    aggregator, more = self._aggregators[choice.column]
+                    figures[choice.column] = aggregator.function(values, counts, *more)
+        return figures
 
 
 GIVES = {"map": "a figure per position", "boxes": "a figure per box", "image": "a figure per image"}
 N_CLASSES = Input("the number of classes", ())
-
-
-def _aggregate(choice: ScorerChoice, values: Values, counts: torch.Tensor) -> PerClass:
-    aggregator = aggregates.get(choice.aggregate)
-    more = (choice.k,) if aggregator.takes_k else ()
-    return aggregator.function(values, counts, *more)
 
 
 def _check_aggregate(scorer: Scorer, aggregator: Aggregator, k: int | None) -> None:

@@ -53,6 +53,7 @@ def dropout_mean(statistic: Statistic) -> Mean:
 
 FIRST_MAP = Input("the first member's map", (MAPS,))  # Maps
 HIDDEN_OF_FIRST = Input("what the first member's output layer multiplies", (HIDDEN,))  # [images, channels, h, w]
+OF_FIRST = frozenset({FIRST_MAP, HIDDEN_OF_FIRST})
 ENSEMBLE_BOXES = Input("the ensemble's boxes", (BOXES,))  # Detections
 MEMBER_BOXES = Input("each member's boxes", (BOXES,))  # list[Detections]
 
