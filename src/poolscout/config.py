@@ -87,7 +87,6 @@ class DetectorConfig(Room):
     dropout: float = Field(0.05, ge=0, lt=1, description="share of decoder inputs dropped in training")
     nms_iou: float = Field(0.6, gt=0, le=1, description="of two boxes of a class that overlap more, the weaker goes")
     bf16: Literal["auto", "on", "off"] = Field("auto", description="bfloat16 arithmetic; auto: where it is native")
-    compile: bool = Field(False, description="torch.compile the forward pass: a minute first, then faster")
 
 
 class TrainingConfig(Room):
@@ -153,8 +152,14 @@ class ScoringConfig(Room):
     shard_size: int = Field(1000, ge=1, description="images a part: the unit of commit")
     min_probability: float = Field(0.05, gt=0, lt=1, description="weaker detections are not stored")
     max_boxes: int = Field(100, ge=1, description="detections stored an image, strongest first")
-    float32: bool = Field(
-        False, description="score in float32 also where bf16 is native: slower; ranks near-ties exactly"
+    float32: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="calculate in float32 also where bf16 is native, 2 to 3 times slower; auto: where the first scorer "
+        "would rank otherwise in bf16 (Spearman's ρ below 0.999, docs/results.md)",
+    )
+    compile: bool = Field(
+        False,
+        description="torch.compile the members first: takes seconds, then faster; pays from some 20,000 images on",
     )
     dropout_passes: int = Field(8, ge=2, description="mc_dropout: looks of the first member with dropout on")
 

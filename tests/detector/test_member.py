@@ -49,7 +49,7 @@ def test_output_is_the_plain_model_calibrated():
 def test_provenance_says_whether_it_is_calibrated():
     assert make_member().provenance == "sigmoid map, not calibrated"
     fitted = Calibration(focus=2.0, biases=(0.1, -0.2, 0.3), n_images=7)
-    assert make_member(calibration=fitted).provenance == "sigmoid map, calibrated on 7 held-back images"
+    assert make_member(calibration=fitted).provenance == "sigmoid map, calibrated on held-back images"
 
 
 def test_dropout_passes_are_the_same_for_every_image_and_differ_among_each_other():
@@ -155,3 +155,12 @@ def test_a_wrong_field_is_named(tmp_path):
     card.write_text(json.dumps(values))
     with pytest.raises(CorruptPartError, match=r"m\.json: architecture\.stride is wrong"):
         load_member(tmp_path / "m")
+
+
+def test_a_card_of_before_compiling_became_a_matter_of_scoring_is_read(tmp_path):
+    save_member(tmp_path / "m", make_member())
+    card = tmp_path / "m.json"
+    values = json.loads(card.read_text())
+    values["architecture"]["compile"] = True
+    card.write_text(json.dumps(values))
+    assert load_member(tmp_path / "m").card == make_member().card

@@ -1,7 +1,10 @@
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from poolscout.pool import fit_image
+from poolscout.pool import decode_fitted, decode_image, fit_image
 
 
 @pytest.mark.parametrize(
@@ -55,3 +58,51 @@ def test_shrinking_averages_and_does_not_skip_pixels():
     assert np.abs(finer - 100).max() <= 1
     uneven = fit_image(stripes, 150, 240).pixels.astype(int)  # 2.67: by 2, then by 1.33
     assert np.abs(uneven[:, :, 1:-1] - 100).max() <= 2
+
+
+def a_scene(width: int, height: int, orientation: int, kind: str = "JPEG") -> bytes:
+    """Smooth, with another colour in every corner, so that a turn or a shift shows."""
+    corners = np.array([[[250, 30, 30], [30, 250, 30]], [[30, 30, 250], [240, 240, 40]]], np.uint8)
+    image = Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    if orientation:
+        exif[274] = orientation
+    file = io.BytesIO()
+    image.save(file, kind, exif=exif, **({"quality": 95} if kind == "JPEG" else {}))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(9))
+@pytest.mark.parametrize("size", [(640, 380), (641, 383), (1280, 720), (1283, 727), (2560, 1440)])
+def test_a_shrunk_decode_shows_what_the_whole_one_shows(size: tuple[int, int], orientation: int) -> None:
+    data = a_scene(*size, orientation)
+    whole, found = (
+        fit_image(decode_image(data, max_pixels=10**8), 96, 160),
+        decode_fitted(data, 96, 160, max_pixels=10**8),
+    )
+    for name in ("scale", "valid_height", "valid_width", "image_height", "image_width"):
+        assert getattr(found, name) == getattr(whole, name), name
+    difference = np.abs(found.pixels.astype(int) - whole.pixels)
+    assert difference.mean() < 0.6
+    assert difference.max() <= 6
+
+
+@pytest.mark.parametrize(
+    ("size", "orientation", "kind", "loaded"),
+    [
+        ((640, 380), 0, "JPEG", (320, 190)),
+        ((1280, 720), 6, "JPEG", (320, 180)),  # turned, the long side fits into the short one: 1/4
+        ((1101, 621), 0, "JPEG", (551, 311)),  # 3.4 times too large: 1/2, not below what is needed
+        ((1283, 727), 6, "JPEG", (1283, 727)),  # turned, and no whole number of blocks
+        ((400, 300), 0, "JPEG", (400, 300)),
+        ((640, 380), 0, "PNG", (640, 380)),
+    ],
+)
+def test_how_much_of_a_file_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], orientation: int, kind: str, loaded: tuple[int, int]
+) -> None:
+    sizes: list[tuple[int, int]] = []
+    convert = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", lambda self, *rest: (sizes.append(self.size), convert(self, *rest))[1])
+    decode_fitted(a_scene(*size, orientation, kind), 192, 320, max_pixels=10**8)
+    assert sizes[-1] == loaded

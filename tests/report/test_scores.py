@@ -85,3 +85,12 @@ def test_a_single_picture_has_a_single_grid(run: Path) -> None:
     page = Page(write_report(run))
     assert len(page.all("figure", class_="views")) == 2
     assert "How the scorers see the first pick 1" in page.text
+
+
+def test_picks_by_normalised_classes_have_no_unit_and_it_is_said(run: Path) -> None:
+    edit_config(run, selection={"n": 6, "normalise_classes": True, "over_classes": "mean"})
+    page = ranked_by(run, scorer="entropy")
+    words = "entropy (max), the highest of the classes; picked by their mean, each class by its rank"
+    assert f"Scores of all candidates: {words}" in page.text
+    assert x_title(page) == "score (nats)"
+    assert f"1 {score_of_first(run)} car" in page.text

@@ -51,7 +51,7 @@ class KnownMember(Member):
     ):
         calibration = Calibration(focus=0.0, biases=(0.0,) * len(classes))
         self.card = MemberCard(architecture=TINY, classes=classes, calibration=calibration, seed=0, training={})
-        self.model, self.device = torch.nn.Linear(1, 1), torch.device("cpu")
+        self.model, self.device, self._dtype = torch.nn.Linear(1, 1), torch.device("cpu"), torch.float32
         self.strength, self.side, self.shift = strength, side, shift
 
     def prepare(self, images: torch.Tensor) -> torch.Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +11,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from poolscout.config import ScoringConfig
+from poolscout.config import ScorerChoice, ScoringConfig
 from poolscout.detector.calibration import Calibration
 from poolscout.detector.member import Member, MemberCard
 from poolscout.detector.model import UNet
 from poolscout.detector.stream import stream_images
-from poolscout.scoring import score_pool, view
-from poolscout.tables.declared import SCORES
+from poolscout.errors import ConfigError
+from poolscout.scoring import gives_of, score_pool, view
+from poolscout.scoring.registry import OF_FIRST, scorers
+from poolscout.tables.declared import CLASSES_KEY, PROVENANCE_KEY, SCORES
 from poolscout.tables.parquet import read_table
 from tests.scoring.given import CHOICES
-from tests.scoring.pools import CLASSES, HEIGHT, TINY, WIDTH, KnownMember, MadeUpImages, pool_rows
+from tests.scoring.pools import CLASSES, HEIGHT, TINY, WIDTH, KnownMember, MadeUpImages, parts_bytes, pool_rows
 
 CONFIG = ScoringConfig(scorers=tuple(CHOICES), batch_size=4, shard_size=20, min_probability=0.02, dropout_passes=3)
 IDS = [f"{number:03d}.jpg" for number in range(14)]
@@ -75,7 +79,8 @@ def test_batch_size(plain: dict[str, np.ndarray], tmp_path: Path, batch_size: in
 
 def test_order_of_the_members(plain: dict[str, np.ndarray], tmp_path: Path) -> None:
     """Only what looks at the first member alone may change."""
-    of_first = ("gradient_max", "gradient_average", "gradient_sum", "gradient_top", "gradient_total", "mc_dropout")
+    alone = [c for c in CHOICES if all(i in OF_FIRST or "dropout" in i.name for i in scorers.get(c.scorer).inputs)]
+    of_first = tuple(c.column for c in alone)
     turned = scores(tmp_path, members=ENSEMBLE[::-1])
     assert_alike(turned, plain, but=of_first)
     assert not np.allclose(turned["gradient_max"], plain["gradient_max"])
@@ -138,6 +143,81 @@ def test_gradients_are_those_of_autograd_on_the_output_layer(tmp_path: Path) -> 
 def test_float32_is_what_members_trained_in_bf16_are_scored_in_on_request(tmp_path: Path) -> None:
     architecture = ENSEMBLE[0].architecture.model_copy(update={"bf16": "on"})
     rough = [Member(m.model, m.card.model_copy(update={"architecture": architecture})) for m in ENSEMBLE]
-    exact, blurred = scores(tmp_path / "a", rough, float32=True), scores(tmp_path / "b", rough)
-    assert_alike(exact, scores(tmp_path / "c"))
-    assert not np.allclose(blurred["gradient_max"], exact["gradient_max"], rtol=1e-4, atol=0)
+    in_float32 = scores(tmp_path / "c", float32="off")  # of members whose card says so
+    assert_alike(scores(tmp_path / "a", rough, float32="on"), in_float32)
+    blurred = scores(tmp_path / "b", rough, float32="off")
+    assert not np.allclose(blurred["gradient_max"], in_float32["gradient_max"], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("first", "is_float32"),
+    [("mutual_information max", False), ("entropy average", False), ("entropy max", True), ("margin sum", True)],
+)
+def test_what_bf16_would_rank_otherwise_is_scored_in_float32_by_itself(
+    first: str, is_float32: bool, tmp_path: Path
+) -> None:
+    architecture = ENSEMBLE[0].architecture.model_copy(update={"bf16": "on"})
+    rough = [Member(m.model, m.card.model_copy(update={"architecture": architecture})) for m in ENSEMBLE]
+    scorer, aggregate = first.split()
+    choices = (ScorerChoice(scorer=scorer, aggregate=aggregate), ScorerChoice(scorer="gradient"))
+    found = []
+    for members in (rough, ENSEMBLE):
+        out = tmp_path / str(len(found))
+        settings = CONFIG.model_copy(update={"scorers": choices})
+        score_pool(pool_rows(IDS), MadeUpImages(IDS), members, settings, out, height=HEIGHT, width=WIDTH)
+        found.append(read_table(out / "scores", SCORES)["gradient_max"].to_numpy())
+    assert np.allclose(*found, rtol=1e-4, atol=0) == is_float32
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler here")
+def test_compiled_members_see_the_same(plain: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """Also in batches that are not full, which would otherwise be compiled again."""
+    compiled = scores(tmp_path, compile=True, reader=MadeUpImages(IDS), batch_size=4)
+    for column, per_class in plain.items():
+        np.testing.assert_allclose(compiled[column], per_class, rtol=2e-3, atol=2e-3, err_msg=column)
+
+
+def test_what_torch_cannot_compile_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_, **__):
+        raise RuntimeError("Python.h: No such file or directory")
+
+    monkeypatch.setattr(torch, "compile", lambda *_, **__: broken)
+    with pytest.raises(ConfigError, match=r"cannot compile the detector here[\s\S]*Python.h[\s\S]*compile to false"):
+        scores(tmp_path, compile=True)
+
+
+def test_the_number_of_threads_changes_no_byte_of_any_score(tmp_path: Path) -> None:
+    """Members that have not looked at anything yet: their dropout masks are made by the first thread that comes."""
+    for workers in (1, 4):
+        members = [untrained(seed) for seed in range(2)]
+        out, settings = tmp_path / str(workers), CONFIG.model_copy(update={"batch_size": 2, "dropout_passes": 9})
+        score_pool(
+            pool_rows(IDS), MadeUpImages(IDS), members, settings, out, height=HEIGHT, width=WIDTH, workers=workers
+        )  # fmt: skip
+    assert parts_bytes(tmp_path / "1") == parts_bytes(tmp_path / "4")
+
+
+def test_the_scores_say_what_their_probabilities_are(tmp_path: Path) -> None:
+    scores(tmp_path)
+    metadata = read_table(tmp_path / "scores", SCORES).schema.metadata
+    assert metadata[PROVENANCE_KEY] == b"sigmoid map, not calibrated"
+    assert json.loads(metadata[CLASSES_KEY]) == list(CLASSES)
+    fitted = untrained(7)
+    card = fitted.card.model_copy(update={"calibration": Calibration(focus=2.0, biases=(0.0, 0.0), n_images=9)})
+    mixed = gives_of([ENSEMBLE[0], Member(fitted.model, card)]).provenance
+    assert mixed == "sigmoid map, not calibrated; sigmoid map, calibrated on held-back images"
+
+
+def test_the_gradient_of_a_calibrated_member_is_that_at_its_calibrated_logit() -> None:
+    """∂ BCE / ∂z times [h; 1] with z the calibrated logit, by autograd; the calibration's own slope is left out."""
+    plain = ENSEMBLE[0]
+    calibration = Calibration(focus=2.0, temperature=1.4, biases=(0.8, -0.5))
+    member = Member(plain.model, plain.card.model_copy(update={"calibration": calibration}))
+    (batch,) = stream_images(IDS[:2], MadeUpImages(IDS), height=HEIGHT, width=WIDTH, batch_size=2, stage="test")
+    shown = view([member], batch, ["gradient"], CONFIG).maps["gradient"].double()
+    output = member(batch.pixels)
+    z = output.probabilities.clamp(1e-30, 1 - 1e-7).double().logit().requires_grad_()
+    loss = F.binary_cross_entropy_with_logits(z, (z > 0).double().detach(), reduction="sum")
+    (at_logit,) = torch.autograd.grad(loss, z)
+    expected = at_logit.abs() * (output.hidden.double().square().sum(1, keepdim=True) + 1).sqrt()
+    torch.testing.assert_close(shown, expected, rtol=1e-5, atol=1e-6)

@@ -93,11 +93,15 @@ def test_weak_and_surplus_boxes_are_left_out_of_each_member_and_image(tmp_path: 
     first = [box("a", p, (x, 0, 10, 10)) for p, x in boxes] + [box("b", 0.3), box("b", 0.2)]
     second = [box("a", p, (x, 50, 10, 10)) for p, x in boxes]
     found = brought(tmp_path, first, second)
-    scored(tmp_path / "out", found, settings("least_confidence × sum", min_probability=0.2, max_boxes=2))
+    rows = scored(tmp_path / "out", found, settings("least_confidence × sum", min_probability=0.2, max_boxes=2))
     kept = read_table(tmp_path / "out" / "detections", DETECTIONS).to_pylist()
     assert [(row["image_id"], row["member"], round(row["probability"], 6)) for row in kept] == [
         ("a", 0, 0.5), ("a", 0, 0.4), ("a", 1, 0.5), ("a", 1, 0.4), ("b", 0, 0.3), ("b", 0, 0.2),
     ]  # fmt: skip
+    # Fused, each of the four objects in a has half its one member's p: ¼ and ⅕, of which two may stay; b's two boxes
+    # lie on each other, fall to 0.15 and 0.1, and are left out.
+    assert rows["a"]["least_confidence_sum"] == pytest.approx(2 * (1 - 0.25))
+    assert rows["b"]["least_confidence_sum"] == 0
 
 
 def test_members_are_fused_an_unseen_object_counting_0(tmp_path: Path) -> None:

@@ -22,8 +22,9 @@ def select(
     embeddings: Annotated[Path | None, typer.Option(help="Embedding table: a file or a folder.")] = None,
     metric: Annotated[Literal["euclidean", "cosine"], typer.Option(help="Distance between embeddings.")] = "euclidean",
     over_classes: Annotated[
-        Literal["max", "mean", "weighted"], typer.Option(help="An image's score from those of its classes.")
-    ] = "max",
+        Literal["max", "mean", "weighted"] | None,
+        typer.Option(help="An image's score from those of its classes; default: max."),
+    ] = None,
     class_weight: Annotated[
         list[str], typer.Option(metavar="CLASS=WEIGHT", help="Weigh a class; others weigh 1. Implies weighted.")
     ] = [],  # noqa: B006  (typer copies it)
@@ -39,6 +40,11 @@ def select(
     """
     from poolscout.single import select_from_tables
 
+    if class_weight and over_classes not in (None, "weighted"):
+        raise ConfigError(
+            f"--class-weight does not go with --over-classes {over_classes}", got=", ".join(class_weight),
+            expected="--over-classes weighted", fix="leave one of them out",
+        )  # fmt: skip
     picks = select_from_tables(
         scores,
         n,
@@ -49,7 +55,7 @@ def select(
         embeddings=embeddings,
         settings={
             "metric": metric,
-            "over_classes": "weighted" if class_weight else over_classes,
+            "over_classes": over_classes or ("weighted" if class_weight else "max"),
             "class_weights": _weights(class_weight) if class_weight or over_classes == "weighted" else None,
             "normalise_classes": normalise_classes,
         },

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from threading import Lock
 from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -16,6 +18,9 @@ from poolscout.config import DetectorConfig
 from poolscout.detector.calibration import Calibration
 from poolscout.detector.lookup import CalibrationTable
 from poolscout.detector.model import DetectorOutput, UNet
+from poolscout.errors import ConfigError
+
+PASS_SEED = 15_485_863  # keeps the passes of one member apart from each other and from other members
 
 
 class MemberOutput(NamedTuple):
@@ -40,6 +45,13 @@ class MemberCard(BaseModel):
     seed: int = Field(description="what initialisation, data order and augmentation followed from")
     training: dict[str, Any] = Field(description="facts of the training: images, steps, seconds, last loss")
 
+    @field_validator("architecture", mode="before")
+    @classmethod
+    def _without_compile(cls, architecture: Any) -> Any:
+        """Members written before `compile` became a matter of scoring say it still."""
+        known = isinstance(architecture, dict) and "compile" in architecture
+        return {k: v for k, v in architecture.items() if k != "compile"} if known else architecture
+
 
 class Member:
     """A detector in evaluation mode with calibrated outputs.
@@ -60,11 +72,9 @@ class Member:
             part.to(torch.float32 if name == "output" else self._dtype)
         self._network = _Network(self._fused)
         self._table = CalibrationTable(card.calibration, self.device) if self._dtype is torch.bfloat16 else None
-        self._dropped = torch.Generator().manual_seed(card.seed % 2**63)
         self._laterals: list[nn.ModuleList] = []
-        # Frozen weights: convolution and ReLU become one kernel, the weights lie as the processor wants them.
-        compiled = torch.compile(self._network, options={"freezing": True}) if card.architecture.compile else None
-        self._forward = self._network if compiled is None else compiled
+        self._lock = Lock()
+        self._forward: Callable[[Tensor], DetectorOutput] = self._network
 
     @property
     def architecture(self) -> DetectorConfig:
@@ -81,8 +91,7 @@ class Member:
     @property
     def provenance(self) -> str:
         """What its probabilities are."""
-        held = self.calibration.n_images
-        return f"sigmoid map, calibrated on {held} held-back images" if held else "sigmoid map, not calibrated"
+        return f"sigmoid map, {'calibrated on held-back images' if self.calibration.n_images else 'not calibrated'}"
 
     def in_float32(self) -> Member:
         """The same member, calculating in float32 whatever its card says; itself if it does so already."""
@@ -90,6 +99,27 @@ class Member:
             return self
         architecture = self.architecture.model_copy(update={"bf16": "off"})
         return Member(self.model, self.card.model_copy(update={"architecture": architecture}), self.device)
+
+    def compiled(self, shape: tuple[int, int, int, int]) -> Member:
+        """The same member with its network compiled, for inputs of `shape`: [images, 3, height, width].
+
+        Raises:
+            ConfigError: torch cannot compile here.
+        """
+        fast = Member(self.model, self.card, self.device)
+        # Frozen weights: convolution and ReLU become one kernel, the weights lie as the processor wants them.
+        network = torch.compile(fast._network, options={"freezing": True}, dynamic=False)
+        fast._forward = partial(_filled_up, network, shape[0])
+        try:
+            fast(torch.zeros(shape, dtype=torch.uint8))
+        except Exception as error:  # torch wraps whatever the compiler said
+            raise ConfigError(
+                "scoring.compile: torch cannot compile the detector here",
+                got=str(error).splitlines()[0][:200],
+                expected="a C++ compiler, and Python's headers",
+                fix="install g++ and python3-dev, or set scoring.compile to false",
+            ) from error
+        return fast
 
     @torch.inference_mode()
     def __call__(self, images: UInt8[Tensor, "images 3 height width"]) -> MemberOutput:
@@ -127,10 +157,29 @@ class Member:
         return (self.calibration.apply(logits), None) if self._table is None else self._table(logits)
 
     def _thinned(self, passes: int) -> list[nn.ModuleList]:
-        """For each pass the network's lateral layers without the dropped channels; made once."""
-        while len(self._laterals) < passes:
-            self._laterals.append(self.model.thinned_laterals(self._dropped).to(self._dtype))
-        return self._laterals[:passes]
+        """For each pass the network's lateral layers without the dropped channels; made once, whoever asks first."""
+        with self._lock:
+            while len(self._laterals) < passes:
+                generator = torch.Generator().manual_seed((self.card.seed + PASS_SEED * len(self._laterals)) % 2**63)
+                self._laterals.append(self.model.thinned_laterals(generator).to(self._dtype))
+            return self._laterals[:passes]
+
+
+def _filled_up(network: Callable[[Tensor], DetectorOutput], n: int, prepared: Tensor) -> DetectorOutput:
+    """A network that was compiled for `n` images, on as many or fewer."""
+    lacking = n - len(prepared)
+    if lacking <= 0:
+        return network(prepared)
+    blank = prepared.new_zeros(lacking, *prepared.shape[1:])
+    whole = network(torch.cat([prepared, blank]).contiguous(memory_format=torch.channels_last))
+    n_given = len(prepared)
+    return DetectorOutput(
+        whole.logits[:n_given],
+        whole.boxes[:n_given],
+        whole.features[:n_given],
+        whole.hidden[:n_given],
+        [part[:n_given] for part in whole.encoding],
+    )
 
 
 class _Network(nn.Module):

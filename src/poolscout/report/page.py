@@ -110,11 +110,16 @@ def _rounds(run: RunData, charts: dict[str, dict[str, Any]]) -> list[dict[str, A
 
 
 def _ranked_by(run: RunData) -> dict[str, str]:
-    """The score that ranks the images, in words, and its unit; "1" is none."""
+    """The score that ranks the images, in words, its unit and that of a pick's score; "1" is none."""
     choice = run.config.scoring.scorers[0]
     scorer = scorer_called(choice.scorer)
     how = f"{choice.aggregate}, k = {choice.k}" if choice.k else choice.aggregate
-    return {"words": f"{choice.scorer} ({how})".replace("_", " "), "unit": scorer.unit if scorer else "1"}
+    unit, over = scorer.unit if scorer else "1", run.config.selection
+    words = f"{choice.scorer} ({how})".replace("_", " ")
+    if over.over_classes != "max" or over.normalise_classes:
+        normalised = ", each class by its rank" if over.normalise_classes else ""
+        words += f", the highest of the classes; picked by their {over.over_classes}{normalised}"
+    return {"words": words, "unit": unit, "pick_unit": "1" if over.normalise_classes else unit}
 
 
 def _costs(run: RunData) -> list[dict[str, Any]]:

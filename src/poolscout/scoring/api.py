@@ -16,7 +16,7 @@ from poolscout.detector.member import Member
 from poolscout.detector.stream import ImageBatch
 from poolscout.errors import CapabilityError, DataError, NonFiniteError, some
 from poolscout.scoring.ensemble import RunningMeans
-from poolscout.scoring.glance import Ensemble
+from poolscout.scoring.glance import Ensemble, as_configured
 from poolscout.scoring.maps import Maps, PerClass
 from poolscout.scoring.plan import GIVES, Plan
 from poolscout.scoring.registry import MEMBER_BOXES, scorers
@@ -101,6 +101,7 @@ def view(members: Sequence[Member], batch: ImageBatch, names: Sequence[str], con
             )  # fmt: skip
     plan = Plan(tuple(ScorerChoice(scorer=name) for name in names))
     plan.check(gives_of(members))
+    members = as_configured(members, config)
     seen = Ensemble(plan, config, also=frozenset({MEMBER_BOXES}))
     prepared = members[0].prepare(batch.pixels)
     for member in members:
@@ -117,8 +118,8 @@ def map_scorers() -> list[str]:
 
 def gives_of(members: Sequence[Member]) -> Gives:
     """What trained members give to scoring."""
-    provenances = list(dict.fromkeys(member.provenance for member in members))
-    return unet_gives(members[0].architecture, len(members), some(provenances, 1))
+    different = list(dict.fromkeys(member.provenance for member in members))
+    return unet_gives(members[0].architecture, len(members), "; ".join(different))
 
 
 def _check_maps(maps: Tensor) -> None:

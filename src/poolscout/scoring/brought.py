@@ -60,6 +60,7 @@ def score_predictions(
     """
     plan = Plan(config.scorers)
     plan.check(gives_of_predictions(found))
+    provenance = gives_of_predictions(found).provenance
     kept = strongest(found, config.min_probability, config.max_boxes)
     folder = ShardFolder(out, _made_from(pool, kept, config), _ORDER)
     for shard, start in enumerate(range(0, pool.num_rows, config.shard_size)):
@@ -67,11 +68,11 @@ def score_predictions(
         if not folder.is_done(shard):
             first, last = np.searchsorted(kept.images, [start, start + rows.num_rows])
             own = kept.take(np.arange(first, last))
-            figures = _figures(own, start, rows.num_rows, plan)
+            figures = _figures(own, start, rows.num_rows, plan, config)
             folder.write(shard, {
                 "detections": _detection_rows(own, pool),
                 "quarantine": {column.name: [] for column in QUARANTINE.columns},
-                "scores": score_rows(rows["image_id"].to_pylist(), figures, found.classes),
+                "scores": score_rows(rows["image_id"].to_pylist(), figures, found.classes, provenance),
             })  # fmt: skip
         progress(start + rows.num_rows)
 
@@ -85,12 +86,20 @@ def strongest(found: Predictions, min_probability: float, max_boxes: int) -> Pre
     return likely.take(rank < max_boxes)
 
 
-def _figures(found: Predictions, start: int, n_images: int, plan: Plan) -> dict[str, np.ndarray]:
+def _strongest(fused: Detections, config: ScoringConfig) -> Detections:
+    """The ensemble's boxes as a pass keeps those of its mean map: likely enough, and not too many an image."""
+    likely = fused.take(fused.probabilities >= config.min_probability)
+    counts = torch.bincount(likely.images)
+    starts = (counts.cumsum(0) - counts)[likely.images]
+    return likely.take(torch.arange(len(likely.images)) - starts < config.max_boxes)
+
+
+def _figures(found: Predictions, start: int, n_images: int, plan: Plan, config: ScoringConfig) -> dict[str, np.ndarray]:
     """Score column → [images, classes], of the images from row `start` of the pool on."""
     members = [_of_member(found, number, start) for number in range(len(found.members))]
     given: dict[Input, Any] = {MEMBER_BOXES: members, N_CLASSES: len(found.classes)}
     if ENSEMBLE_BOXES in plan.inputs:
-        given[ENSEMBLE_BOXES] = fuse_members(members) if len(members) > 1 else members[0]
+        given[ENSEMBLE_BOXES] = _strongest(fuse_members(members), config) if len(members) > 1 else members[0]
     figures = plan.figures(given, torch.ones(n_images))
     return {column: per_class.numpy() for column, per_class in figures.items()}
 

@@ -26,10 +26,11 @@ scoring:
     - {scorer: detection_entropy, aggregate: sum}
 ```
 
-Each gives a column `SCORER_AGGREGATE` of the score table, the highest of its classes, and beside it
-`SCORER_AGGREGATE_per_class`. The first one ranks the images; how the scores of the classes become one is up to
-`selection:` (`over_classes`, `class_weights`, `normalise_classes`), so that changing it needs no new pass. Higher is
-more informative, and 0 is the least. What a scorer needs and a detector does not give stops a run before it begins.
+Each gives a column `SCORER_AGGREGATE` of the score table (for `top_k` with k = 20 it ends in `_top_20`), the highest of
+its classes, and beside it `SCORER_AGGREGATE_per_class`. The first one ranks the images; how the scores of the classes
+become one is up to `selection:` (`over_classes`, `class_weights`, `normalise_classes`), so that changing it needs no
+new pass. Higher is more informative, and 0 is the least. What a scorer needs and a detector does not give stops a run
+before it begins.
 """
 
 

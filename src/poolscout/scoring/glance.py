@@ -48,6 +48,12 @@ class Glance:
     detections: Detections
 
 
+def as_configured(members: Sequence[Member], config: ScoringConfig) -> list[Member]:
+    """The members, in the arithmetic that the config asks for."""
+    blurred = config.float32 == "auto" and Plan(config.scorers).is_blurred_by_bf16
+    return [member.in_float32() if config.float32 == "on" or blurred else member for member in members]
+
+
 @torch.inference_mode()
 def look(members: Sequence[Member], batch: ImageBatch, pixels: Tensor, plan: Plan, config: ScoringConfig) -> Glance:
     """Run every member over a batch and reduce; maps are not kept, however many members there are.

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 Maps = Float[Tensor, "images classes height width"]
-Valid = Bool[Tensor, "images height width"]
 PerClass = Float[Tensor, "images classes"]
 
 LN_2 = math.log(2)

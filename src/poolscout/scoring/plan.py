@@ -47,6 +47,12 @@ class Plan:
         return [one.statistic for one in sorted(self.inputs, key=lambda i: i.name) if isinstance(one, Mean)
                 and one.over == over]  # fmt: skip
 
+    @property
+    def is_blurred_by_bf16(self) -> bool:
+        """Whether the first choice, by which images are ranked, ranks otherwise in bfloat16 than in float32."""
+        first = self.choices[0]
+        return first.scorer in scorers.names() and first.aggregate in scorers.get(first.scorer).blurred
+
     def check(self, gives: Gives) -> None:
         """Refuse what cannot be computed from what the detector gives.
 

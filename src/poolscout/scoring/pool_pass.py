@@ -21,7 +21,7 @@ from poolscout.engine import ThreadExecutor
 from poolscout.errors import ConfigError, DataError, some
 from poolscout.pool import ImageReader
 from poolscout.scoring.api import gives_of
-from poolscout.scoring.glance import Glance, look
+from poolscout.scoring.glance import Glance, as_configured, look
 from poolscout.scoring.plan import Plan
 from poolscout.scoring.shards import ShardFolder, shard_tables
 from poolscout.tables.declared import QUARANTINE
@@ -86,15 +86,18 @@ def score_pool(
     """
     plan = Plan(config.scorers)
     _check(rows, members, plan)
-    members = [member.in_float32() for member in members] if config.float32 else members
+    members = as_configured(members, config)
     folder = ShardFolder(out, _made_from(rows, reader, members, config, height, width))
     n_shards = -(-rows.num_rows // config.shard_size)
     todo = [shard for shard in range(n_shards) if not folder.is_done(shard)]
     done = n_kept = rows.num_rows - sum(len(ids) for _, ids in _plan(rows, config, todo))
     ids_ahead = (ids for _, ids in _plan(rows, config, todo))
     read = partial(read_batch, reader=reader, height=height, width=width, stage=stage)
+    provenance = gives_of(members).provenance
+    if config.compile and todo:
+        members = _compiled(members, (config.batch_size, 3, height, width))
     seen = _look_at_all(ids_ahead, read, members, plan, config, workers or available_cores())
-    with closing(seen), _Writer(folder, config, members[0].classes) as writer:
+    with closing(seen), _Writer(folder, config, members[0].classes, provenance) as writer:
         planned = zip(_plan(rows, config, todo), seen, strict=True)
         for shard, group in groupby(planned, key=lambda pair: pair[0][0]):
             glances, rejected = [], []
@@ -138,6 +141,13 @@ def _look_at_all(
             yield see(batch, pixels)
 
 
+def _compiled(members: Sequence[Member], shape: tuple[int, int, int, int]) -> list[Member]:
+    """The members compiled as they will run: with one thread inside each operation on a CPU."""
+    begin = _one_thread if members[0].device.type == "cpu" else None
+    with _restored_threads():
+        return list(ThreadExecutor(1, begin).map(lambda member: member.compiled(shape), members))
+
+
 def _one_thread() -> None:
     torch.set_num_threads(1)
 
@@ -163,8 +173,8 @@ def _plan(rows: pa.Table, config: ScoringConfig, todo: Sequence[int]) -> Iterato
 class _Writer:
     """Writes a shard in the background while the next one is computed; at most one waits."""
 
-    def __init__(self, folder: ShardFolder, config: ScoringConfig, classes: Sequence[str]) -> None:
-        self._folder, self._classes = folder, classes
+    def __init__(self, folder: ShardFolder, config: ScoringConfig, classes: Sequence[str], provenance: str) -> None:
+        self._folder, self._classes, self._provenance = folder, classes, provenance
         self._columns = [choice.column for choice in config.scorers]
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="poolscout-write")
         self._pending: Future[None] | None = None
@@ -174,7 +184,7 @@ class _Writer:
         self._pending = self._thread.submit(self._write, shard, glances, rejected)
 
     def _write(self, shard: int, glances: list[Glance], rejected: list[dict[str, str]]) -> None:
-        self._folder.write(shard, shard_tables(glances, rejected, self._columns, self._classes))
+        self._folder.write(shard, shard_tables(glances, rejected, self._columns, self._classes, self._provenance))
 
     def _wait(self) -> None:
         if self._pending is not None:

@@ -70,6 +70,8 @@ class Scorer:
         unit: of the score.
         most: the highest value there can be at one position or box; infinity where there is no bound.
         gives: "map": a figure per position; "boxes": `BoxScores`; "image": one figure per image and class.
+        blurred: aggregates under which bfloat16 ranks images otherwise than float32 does: Spearman's ρ below 0.999
+            on real frames (docs/results.md).
     """
 
     name: str
@@ -79,6 +81,7 @@ class Scorer:
     unit: str
     most: float
     gives: Literal["map", "boxes", "image"]
+    blurred: tuple[str, ...]
 
     @cached_property
     def needs(self) -> tuple[str, ...]:
@@ -112,12 +115,13 @@ def scorer(
     most: float,
     also: tuple[str, ...] = (),
     gives: Literal["map", "boxes", "image"] = "map",
+    blurred: tuple[str, ...] = (),
 ) -> Callable[[Callable], Callable]:
     """Register a function of `inputs` as the scorer of its own name; see `Scorer`."""
 
     def register(function: Callable) -> Callable:
         name = function.__name__
-        scorers.add(name, Scorer(name, function, inputs, also, unit, most, gives))
+        scorers.add(name, Scorer(name, function, inputs, also, unit, most, gives, blurred))
         return function
 
     return register

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from poolscout.scoring.glance import Glance
 from poolscout.tables.atomic import write_json
-from poolscout.tables.declared import CLASSES_KEY, DETECTIONS, EMBEDDINGS, ENSEMBLE, QUARANTINE, SCORES
+from poolscout.tables.declared import CLASSES_KEY, DETECTIONS, EMBEDDINGS, ENSEMBLE, PROVENANCE_KEY, QUARANTINE, SCORES
 from poolscout.tables.parquet import part_path, write_table
 from poolscout.tables.schema import TableSpec
 
@@ -58,7 +58,11 @@ class ShardFolder:
 
 
 def shard_tables(
-    glances: Sequence[Glance], rejected: list[dict[str, str]], columns: Sequence[str], classes: Sequence[str]
+    glances: Sequence[Glance],
+    rejected: list[dict[str, str]],
+    columns: Sequence[str],
+    classes: Sequence[str],
+    provenance: str,
 ) -> dict[str, pa.Table | dict]:
     """A shard's tables by folder name, from what was seen in its batches; each may have no rows.
 
@@ -67,11 +71,15 @@ def shard_tables(
         rejected: rows of the quarantine table.
         columns: score columns, as in the glances.
         classes: names in the order of the maps.
+        provenance: what the probabilities are.
     """
     ids = [image_id for glance in glances for image_id in glance.image_ids]
     return {
         "scores": score_rows(
-            ids, {column: _stacked([one.scores[column] for one in glances]) for column in columns}, classes
+            ids,
+            {column: _stacked([one.scores[column] for one in glances]) for column in columns},
+            classes,
+            provenance,
         ),
         "embeddings": {"image_id": ids, "embedding": _lists(_stacked([glance.features for glance in glances]))},
         "detections": _detection_rows(glances, classes),
@@ -79,13 +87,18 @@ def shard_tables(
     }
 
 
-def score_rows(ids: Sequence[str], per_class: Mapping[str, np.ndarray], classes: Sequence[str] = ()) -> pa.Table:
-    """Rows of the score table from each score column's figures, [images, classes]; they know their classes' names."""
+def score_rows(
+    ids: Sequence[str], per_class: Mapping[str, np.ndarray], classes: Sequence[str], provenance: str
+) -> pa.Table:
+    """Rows of the score table from each score column's figures, [images, classes].
+
+    Its metadata say the classes' names and what the probabilities are.
+    """
     rows: dict = {"image_id": pa.array(ids, pa.string())}
     for column, values in per_class.items():
         rows[column] = pa.array(values.max(1, initial=0.0), pa.float32())
         rows[f"{column}_per_class"] = _lists(values)
-    return pa.table(rows).replace_schema_metadata({CLASSES_KEY: json.dumps(list(classes))})
+    return pa.table(rows).replace_schema_metadata({CLASSES_KEY: json.dumps(list(classes)), PROVENANCE_KEY: provenance})
 
 
 def _detection_rows(glances: Sequence[Glance], classes: Sequence[str]) -> dict:

@@ -10,6 +10,7 @@ _text, _f32, _i32, _i64, _bool = pa.string(), pa.float32(), pa.int32(), pa.int64
 _list = pa.list_(_f32)
 
 CLASSES_KEY = b"poolscout.classes"  # in the metadata of a score table: the classes' names, as a JSON list
+PROVENANCE_KEY = b"poolscout.probabilities"  # and of what kind the probabilities were
 ENSEMBLE = -1  # `member` of boxes decoded from the ensemble's mean map
 
 _image_id = Column("image_id", _text, "", "path or URI relative to the pool's root; never a row number")
@@ -113,7 +114,7 @@ SELECTION = TableSpec(
         Column("rank", _i32, "", "0 = picked first"),
         _image_id,
         Column("score", _f32, "", "the score it was ranked by; empty for samplers that ignore scores", True),
-        Column("class", _text, "", "the class with the highest score", True),
+        Column("class", _text, "", "the class that brings most of the score", True),
         Column("distance", _f32, "", "distance to the nearest centre when picked; empty where none is used", True),
         Column("reason", _text, "", "sampler and constraint that put it here"),
         Column("labelled_already", _bool, "", "a repeated pick: weighs more in training and costs nothing"),

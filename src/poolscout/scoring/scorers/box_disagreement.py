@@ -6,7 +6,7 @@ from poolscout.scoring.boxes import BoxScores, match_members
 from poolscout.scoring.registry import MEMBER_BOXES, scorer
 
 
-@scorer(MEMBER_BOXES, also=(MEMBERS,), unit="1", most=1.0, gives="boxes")
+@scorer(MEMBER_BOXES, also=(MEMBERS,), unit="1", most=1.0, gives="boxes", blurred=("max", "average", "sum", "top_k"))
 def box_disagreement(found: list[Detections]) -> BoxScores:
     """1 − mean_e IoU(b_e, b̄) over the members' boxes b_e of one object, b̄ their mean box.
 

@@ -6,7 +6,7 @@ from poolscout.scoring.maps import LN_2, bernoulli_entropy
 from poolscout.scoring.registry import ENSEMBLE_BOXES, scorer
 
 
-@scorer(ENSEMBLE_BOXES, unit="nats", most=LN_2, gives="boxes")
+@scorer(ENSEMBLE_BOXES, unit="nats", most=LN_2, gives="boxes", blurred=("average",))
 def detection_entropy(found: Detections) -> BoxScores:
     """H(p) of the probability that a box's object is there (Det-Ent).
 

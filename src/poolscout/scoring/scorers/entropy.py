@@ -4,7 +4,7 @@ from poolscout.scoring.maps import LN_2, Maps, bernoulli_entropy, probability
 from poolscout.scoring.registry import mean, scorer
 
 
-@scorer(mean(probability), unit="nats", most=LN_2)
+@scorer(mean(probability), unit="nats", most=LN_2, blurred=("max",))
 def entropy(mean_p: Maps) -> Maps:
     """H(p̄) with p̄ = mean_e p_e: how undecided the ensemble as a whole is.
 

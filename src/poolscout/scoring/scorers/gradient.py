@@ -16,7 +16,8 @@ def gradient(p: Maps, hidden: Float[Tensor, "images channels height width"]) -> 
 
     For cross-entropy the gradient at the logit is δ = p − ŷ; for the last layer, 1×1 with input h and a bias, it is
     g = δ · [h; 1]: a closed form, no backward pass. Range 0…½ √(‖h‖² + 1) per class and position, without a unit.
-    p is the calibrated probability: g is the gradient of a linear layer that gives the calibrated logit.
+    p is the calibrated probability, so δ is the gradient at the calibrated logit; the slope of the calibration itself
+    (with a focal loss undone 2.7 to 3 over the temperature, nearly the same everywhere) is left out.
     Source: Haussmann et al. 2020, section III-A (Grad), after Ash et al. 2020.
     """
     length = vector_norm(hidden, dim=1).square_().add_(1).sqrt_()

@@ -10,7 +10,7 @@ from poolscout.scoring.maps import Maps, PerClass
 from poolscout.scoring.registry import FIRST_MAP, HIDDEN_OF_FIRST, scorer
 
 
-@scorer(FIRST_MAP, HIDDEN_OF_FIRST, unit="1", most=math.inf, gives="image")
+@scorer(FIRST_MAP, HIDDEN_OF_FIRST, unit="1", most=math.inf, gives="image", blurred=("whole",))
 def gradient_total(p: Maps, hidden: Float[Tensor, "images channels height width"]) -> PerClass:
     """‖G_c‖ with G_c = Σ_positions δ · [h; 1], δ = p − 1[p > ½]: the first member's gradient from an image and class.
 

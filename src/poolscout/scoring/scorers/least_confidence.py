@@ -5,7 +5,7 @@ from poolscout.scoring.boxes import BoxScores
 from poolscout.scoring.registry import ENSEMBLE_BOXES, scorer
 
 
-@scorer(ENSEMBLE_BOXES, unit="1", most=1.0, gives="boxes")
+@scorer(ENSEMBLE_BOXES, unit="1", most=1.0, gives="boxes", blurred=("max", "average", "sum", "top_k"))
 def least_confidence(found: Detections) -> BoxScores:
     """1 − p of a box's own class: a baseline that asks for the weakest boxes, noise included.
 

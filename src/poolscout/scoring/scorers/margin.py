@@ -6,7 +6,14 @@ from poolscout.scoring.boxes import BoxScores
 from poolscout.scoring.registry import ENSEMBLE_BOXES, scorer
 
 
-@scorer(ENSEMBLE_BOXES, also=(CLASS_PROBABILITIES,), unit="1", most=1.0, gives="boxes")
+@scorer(
+    ENSEMBLE_BOXES,
+    also=(CLASS_PROBABILITIES,),
+    unit="1",
+    most=1.0,
+    gives="boxes",
+    blurred=("max", "average", "sum", "top_k"),
+)
 def margin(found: Detections) -> BoxScores:
     """1 − |p_c − max_{k≠c} p_k| with c the box's own class: 1 when another class is as probable here.
 
