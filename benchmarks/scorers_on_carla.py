@@ -59,24 +59,24 @@ def split(data: Path, out: Path) -> None:
         (out / f"{name}.json").write_text(json.dumps(kept))
 
 
-def variant(member: Member, *, calibrated: bool = True, bf16: str = "auto", compiled: bool = False) -> Member:
+def variant(member: Member, *, calibrated: bool = True, bf16: str = "auto") -> Member:
     """The same weights seen otherwise; not calibrated = the plain sigmoid of the network's logits."""
     plain = Calibration(focus=0.0, biases=(0.0,) * len(member.classes))
     card = member.card.model_copy(update={
         "calibration": member.calibration if calibrated else plain,
-        "architecture": member.architecture.model_copy(update={"bf16": bf16, "compile": compiled}),
+        "architecture": member.architecture.model_copy(update={"bf16": bf16}),
     })  # fmt: skip
     return Member(member.model, card, member.device)
 
 
-def scored(data: Path, out: Path, name: str, members: list[Member]) -> dict[str, np.ndarray]:
+def scored(data: Path, out: Path, name: str, members: list[Member], *, compiled: bool = False) -> dict[str, np.ndarray]:
     """Score column → the highest of the classes for each image, in the pool's order."""
     pool = list_pool(PoolConfig(source=out / "rest.json", images=data / "images")).pool
     architecture, progress = members[0].architecture, ConsoleProgress()
     with progress.task(f"scoring, {name}", pool.num_rows) as task:
         score_pool(
-            pool, image_reader(pool, 10**8), members, CONFIG, out / name, height=architecture.height,
-            width=architecture.width, progress=lambda done, _: task.update(done),
+            pool, image_reader(pool, 10**8), members, CONFIG.model_copy(update={"compile": compiled}), out / name,
+            height=architecture.height, width=architecture.width, progress=lambda done, _: task.update(done),
         )  # fmt: skip
     table = read_table(out / name / "scores", SCORES)
     return {"image_id": np.array(table["image_id"].to_pylist())} | {
@@ -114,7 +114,7 @@ def main() -> None:
         "calibrated": scored(data, out, "calibrated", members),
         "raw": scored(data, out, "raw", [variant(m, calibrated=False) for m in members]),
         "fp32": scored(data, out, "fp32", [variant(m, bf16="off") for m in members]),
-        "compiled": scored(data, out, "compiled", [variant(m, compiled=True) for m in members]),
+        "compiled": scored(data, out, "compiled", members, compiled=True),
     }
     print_calibration(members)
     print_scorers(runs, boxes_of(out / "rest.json"), out)

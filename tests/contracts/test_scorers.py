@@ -14,7 +14,7 @@ from poolscout.config import ScorerChoice
 from poolscout.detector.gives import MEMBERS
 from poolscout.errors import DataError, NonFiniteError
 from poolscout.scoring import score_maps
-from poolscout.scoring.registry import Mean, aggregates, scorers
+from poolscout.scoring.registry import OF_FIRST, Mean, aggregates, scorers
 from tests.oracles import scoring as oracle
 from tests.scoring.given import CHOICES, Given, make_given
 
@@ -27,7 +27,7 @@ on_maps_alone = pytest.mark.parametrize(
 
 
 def test_every_scorer_and_aggregate_has_an_oracle() -> None:
-    known = {*oracle.OVER_MEMBERS, *oracle.ONE_BOX, "gradient", "gradient_total", "box_disagreement"}
+    known = {*oracle.MAPS, *oracle.IMAGES, *oracle.ONE_BOX, *oracle.OBJECTS}
     assert set(scorers.names()) == known
     assert set(aggregates.names()) == set(oracle.AGGREGATES)
     assert {choice.scorer for choice in CHOICES} == known
@@ -69,8 +69,7 @@ def test_where_nothing_is_seen_there_is_nothing_to_learn(choice: ScorerChoice) -
 def test_order_of_members_does_not_matter(choice: ScorerChoice) -> None:
     shown = make_given(members=5)
     order = [3, 0, 4, 2, 1]
-    first_only = [i for i in scorers.get(choice.scorer).inputs if "member" in i.name and "each" not in i.name]
-    if first_only or choice.scorer in oracle.ONE_BOX:
+    if not OF_FIRST.isdisjoint(scorers.get(choice.scorer).inputs) or choice.scorer in oracle.ONE_BOX:
         order = [0, 3, 4, 2, 1]  # it looks at the first member alone, or at the ensemble's boxes
     torch.testing.assert_close(shown.with_members(order).scores(choice), shown.scores(choice), atol=1e-6, rtol=1e-5)
 

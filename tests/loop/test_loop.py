@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from poolscout.engine.progress import SilentProgress
-from poolscout.errors import ConfigError, DataError, OtherRunError, RunError
+from poolscout.errors import CapabilityError, ConfigError, DataError, OtherRunError, RunError
 from poolscout.labelling import ids_of, picks_of
 from poolscout.loop import run
 from poolscout.tables.declared import LABELLED, QUARANTINE
@@ -246,3 +246,40 @@ class Telling(SilentProgress):
 
     def say(self, text: str) -> None:
         self.told.append(text)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scoring__scorers": [{"scorer": "mc_dropout"}], "detector__dropout": 0}, r"'mc_dropout' needs dropout"),
+        ({"training__members": 1}, r"'mutual_information' needs several members[\s\S]*a single U-Net"),
+        ({"scoring__scorers": [{"scorer": "gradient_total"}]}, r"'gradient_total' does not go with aggregate 'max'"),
+        (
+            {"selection__over_classes": "weighted", "selection__class_weights": {"disk": 2.0}},
+            r"class_weights: no class 'disk'[\s\S]*did you mean 'disc'",
+        ),
+    ],
+)
+def test_what_cannot_be_scored_or_ranked_stops_before_anything_is_trained(
+    data: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises((CapabilityError, ConfigError), match=message):
+        run(tiny_config(data, **changes), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+    assert not list((tmp_path / "run").rglob("selection.parquet"))
+
+
+def test_a_run_with_every_kind_of_scorer_ranked_over_classes(data: Path, tmp_path: Path) -> None:
+    scorers = [
+        {"scorer": "entropy", "aggregate": "average"}, {"scorer": "mutual_information", "aggregate": "top_k", "k": 5},
+        {"scorer": "gradient_total", "aggregate": "whole"}, {"scorer": "mc_dropout", "aggregate": "max"},
+        {"scorer": "detection_entropy", "aggregate": "sum"}, {"scorer": "box_disagreement", "aggregate": "max"},
+    ]  # fmt: skip
+    config = tiny_config(
+        data, rounds=1, scoring__scorers=scorers, selection__over_classes="mean", selection__normalise_classes=True
+    )
+    run(config, tmp_path / "run")
+    picks = picks_of(tmp_path / "run" / "round-000")
+    assert set(picks["reason"].to_pylist()) == {"top-n by entropy_average, mean over classes, classes normalised"}
+    assert 0 <= min(picks["score"].to_pylist()) <= max(picks["score"].to_pylist()) < 1
+    assert "entropy (average), the highest of the classes" in (tmp_path / "run" / "report.html").read_text()

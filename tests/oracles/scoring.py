@@ -38,12 +38,13 @@ def length(vector: Sequence[float]) -> float:
     return math.sqrt(sum(v * v for v in vector))
 
 
-# Of all members' p at one position.
-OVER_MEMBERS: dict[str, Callable[[Sequence[float]], float]] = {
-    "entropy": entropy,
-    "mutual_information": mutual_information,
-    "mc_dropout": mutual_information,  # the members are then the passes
-    "gradient_variance": gradient_variance,
+# Of all members' p at one position, and the first member's hidden features there.
+MAPS: dict[str, Callable[[Sequence[float], Sequence[float]], float]] = {
+    "entropy": lambda p, hidden: entropy(p),
+    "mutual_information": lambda p, hidden: mutual_information(p),
+    "mc_dropout": lambda p, hidden: mutual_information(p),  # the members are then the passes
+    "gradient_variance": lambda p, hidden: gradient_variance(p),
+    "gradient": lambda p, hidden: length(gradient_at(p[0], hidden)),
 }
 
 
@@ -52,11 +53,7 @@ def map_scores(maps: np.ndarray, hidden: np.ndarray, scorer: str) -> np.ndarray:
     _, images, classes, height, width = maps.shape
     scores = np.empty((images, classes, height, width))
     for image, c, y, x in np.ndindex(*scores.shape):
-        p = [float(v) for v in maps[:, image, c, y, x]]
-        if scorer == "gradient":
-            scores[image, c, y, x] = length(gradient_at(p[0], hidden[image, :, y, x].tolist()))
-        else:
-            scores[image, c, y, x] = OVER_MEMBERS[scorer](p)
+        scores[image, c, y, x] = MAPS[scorer](maps[:, image, c, y, x].tolist(), hidden[image, :, y, x].tolist())
     return scores
 
 
@@ -70,6 +67,10 @@ def gradient_total(maps: np.ndarray, hidden: np.ndarray) -> np.ndarray:
             total += gradient_at(float(maps[0, image, c, y, x]), hidden[image, :, y, x].tolist())
         lengths[image, c] = length(total.tolist())
     return lengths
+
+
+# Of all maps and hidden features: a figure per image and class.
+IMAGES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"gradient_total": gradient_total}
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -104,6 +105,9 @@ def spreads(members: list[list[dict[str, Any]]]) -> list[tuple[int, float]]:
             found.append((first["class"], 1 - sum(iou(b["box"], mean) for b in together) / len(together)))
     return found
 
+
+# Of every member's boxes in one image: (class, figure) of each object.
+OBJECTS: dict[str, Callable[[list[list[dict[str, Any]]]], list[tuple[int, float]]]] = {"box_disagreement": spreads}
 
 AGGREGATES: dict[str, Callable[..., float]] = {
     "max": lambda values, k: max(values, default=0.0),

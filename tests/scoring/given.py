@@ -66,7 +66,7 @@ class Given:
         if kind == "map":
             scored = oracle.map_scores(maps, hidden, choice.scorer)
         elif kind == "image":
-            scored = oracle.gradient_total(maps, hidden)
+            scored = oracle.IMAGES[choice.scorer](maps, hidden)
         for image in range(n):
             if kind == "boxes":
                 for c, value in self._box_values(choice.scorer, image):
@@ -78,8 +78,8 @@ class Given:
         return np.array([[reduce(v, choice.k) for v in row] for row in values]).reshape(n, n_classes)
 
     def _box_values(self, scorer: str, image: int) -> list[tuple[int, float]]:
-        if scorer == "box_disagreement":
-            return oracle.spreads([boxes[image] for boxes in self.boxes])
+        if scorer in oracle.OBJECTS:
+            return oracle.OBJECTS[scorer]([boxes[image] for boxes in self.boxes])
         return [(box["class"], oracle.ONE_BOX[scorer](box)) for box in self.boxes[0][image]]
 
     def with_members(self, order: list[int]) -> Given:
