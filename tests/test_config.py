@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from poolscout.config import build_config, load_config
+from poolscout.config import DetectorConfig, build_config, load_config
 from poolscout.errors import ConfigError
 
 GOOD = "pool: {source: frames.json}\n"
@@ -62,3 +62,14 @@ def test_overrides_do_not_change_the_callers_values(tmp_path: Path) -> None:
     values = {"pool": {"source": "a.json"}}
     build_config(values, ["pool.images=b"], base=tmp_path)
     assert values == {"pool": {"source": "a.json"}}
+
+
+def test_yamls_bare_on_and_off_are_words() -> None:
+    config = build_config({"pool": {"source": "x"}}, ["scoring.float32=on", "detector.bf16=off"])
+    assert (config.scoring.float32, config.detector.bf16) == ("on", "off")
+
+
+def test_a_run_of_before_compiling_became_a_matter_of_scoring_is_read() -> None:
+    assert build_config({"pool": {"source": "x"}, "detector": {"compile": False}}).detector == DetectorConfig()
+    with pytest.raises(ConfigError, match="scoring.compile"):
+        build_config({"pool": {"source": "x"}, "detector": {"compile": True}})

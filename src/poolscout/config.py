@@ -8,14 +8,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -25,6 +25,15 @@ from pydantic import (
 )
 
 from poolscout.errors import ConfigError, nearest
+
+
+def _switch(value: Any) -> Any:
+    """YAML reads a bare on or off as true or false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
 class Room(BaseModel):
@@ -86,7 +95,17 @@ class DetectorConfig(Room):
     neck: int = Field(64, ge=1, description="channels of the decoder")
     dropout: float = Field(0.05, ge=0, lt=1, description="share of decoder inputs dropped in training")
     nms_iou: float = Field(0.6, gt=0, le=1, description="of two boxes of a class that overlap more, the weaker goes")
-    bf16: Literal["auto", "on", "off"] = Field("auto", description="bfloat16 arithmetic; auto: where it is native")
+    bf16: Switch = Field("auto", description="bfloat16 arithmetic; auto: where it is native")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _compile_has_moved(cls, values: Any) -> Any:
+        """Runs written before `compile` became a matter of scoring have it here, nearly always false."""
+        if not isinstance(values, dict) or "compile" not in values:
+            return values
+        if values["compile"]:
+            raise ValueError("compile is now scoring.compile")
+        return {key: value for key, value in values.items() if key != "compile"}
 
 
 class TrainingConfig(Room):
@@ -124,7 +143,7 @@ class TrainingConfig(Room):
 class ScorerChoice(Room):
     scorer: str = Field(description="a registered scoring function, e.g. mutual_information")
     aggregate: str = Field("max", description="over positions or boxes: max, average, sum, top_k; whole for an image's")
-    k: int | None = Field(None, ge=1, description="top_k: mean of how many of the highest")
+    k: int | None = Field(None, ge=1, le=1_000_000, description="top_k: mean of how many of the highest")
 
     @property
     def column(self) -> str:
@@ -152,7 +171,7 @@ class ScoringConfig(Room):
     shard_size: int = Field(1000, ge=1, description="images a part: the unit of commit")
     min_probability: float = Field(0.05, gt=0, lt=1, description="weaker detections are not stored")
     max_boxes: int = Field(100, ge=1, description="detections stored an image, strongest first")
-    float32: Literal["auto", "on", "off"] = Field(
+    float32: Switch = Field(
         "auto",
         description="calculate in float32 also where bf16 is native, 2 to 3 times slower; auto: where the first scorer "
         "would rank otherwise in bf16 (Spearman's ρ below 0.999, docs/results.md)",
@@ -171,7 +190,7 @@ class SelectionConfig(Room):
     over_classes: Literal["max", "mean", "weighted"] = Field(
         "max", description="an image's score from those of its classes; weighted = Σ weight · score"
     )
-    class_weights: dict[str, NonNegativeFloat] | None = Field(
+    class_weights: dict[str, Weight] | None = Field(
         None, description="with over_classes: weighted; a class that is not named weighs 1"
     )
     normalise_classes: bool = Field(

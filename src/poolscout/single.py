@@ -127,6 +127,13 @@ def select_from_tables(
     """
     if n < 1:
         raise ConfigError("--n: nothing to pick", got=n, expected="at least 1")
+    if out.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--out {out}: neither .csv nor .parquet", got=out.suffix or "no suffix", fix="add one")
+    for read in (scores, pool, embeddings):
+        if read is not None and out.resolve().is_relative_to(read.resolve()):
+            raise ConfigError(
+                f"--out {out}: that is what is read", got=read, expected="a file of its own", fix="choose another --out"
+            )
     table = read_table(scores, SCORES)
     columns = [c for c in table.column_names if c != "image_id" and not c.endswith("_per_class")]
     if not columns:

@@ -9,10 +9,11 @@ from typing import Any
 from poolscout.assemble import image_reader, load_members, resolve_device
 from poolscout.config import RunConfig, ScorerChoice
 from poolscout.engine.progress import Progress
+from poolscout.errors import ConfigError, DataError, some
 from poolscout.formats.predictions import Names, names_of, read_predictions
-from poolscout.pool import PoolListing
+from poolscout.pool import PoolListing, file_state
 from poolscout.scoring import check_scoring, gives_of, score_pool
-from poolscout.scoring.brought import gives_of_predictions, score_predictions
+from poolscout.scoring.brought import gives_of_predictions, score_predictions, strongest
 from poolscout.single import listed
 from poolscout.tables.declared import POOL, QUARANTINE
 from poolscout.tables.manifest import Work, file_hash, fingerprint
@@ -39,7 +40,8 @@ def score_source(
     """
     config, listing = listed(source, images, overrides)
     members = load_members(models, resolve_device(config.device))
-    inputs = {"models": file_hash(models), "images": fingerprint(listing.pool["uri"].to_pylist())}
+    states = [(uri, file_state(uri)) for uri in listing.pool["uri"].to_pylist()]
+    inputs = {"models": file_hash(models), "images": fingerprint(states)}
     work = Work("score", config.scoring.model_dump(mode="json"), inputs)
 
     def do() -> None:
@@ -89,6 +91,12 @@ def score_detections(
         CapabilityError: a scorer needs more than these detections, e.g. maps.
         RunError: `out` holds scores of other images, detections or settings, and `redo_stale` is off.
     """
+    inside = [path for path in detections if path.resolve().is_relative_to(out.resolve())]
+    if inside:
+        raise ConfigError(
+            "the detections lie in the folder that is to be written", got=some(inside), expected="another --out",
+            fix="choose another --out: this one's detections would be replaced by those that count",
+        )  # fmt: skip
     config, listing = listed(source, images, overrides)
     scoring = config.scoring
     if "scorers" not in scoring.model_fields_set:  # the default one needs maps
@@ -100,6 +108,15 @@ def score_detections(
     check_scoring(scoring.scorers, gives)
     for note in found.notes:
         progress.say(note)
+    n_read, found = len(found.images), strongest(found, scoring.min_probability, scoring.max_boxes)
+    limits = f"scoring.min_probability = {scoring.min_probability}, scoring.max_boxes = {scoring.max_boxes} an image"
+    if not len(found.images):
+        raise DataError(
+            f"{found.name}: not one box counts", got=f"{n_read} boxes inside their images, all less probable",
+            expected=limits, fix="lower scoring.min_probability, or look at the detector",
+        )  # fmt: skip
+    if len(found.images) < n_read:
+        progress.say(f"{len(found.images):,} of {n_read:,} boxes count: {limits}")
     sizes = [listing.pool[name].to_pylist() for name in ("image_id", "width", "height")]
     inputs = {f"detections {number}": file_hash(path) for number, path in enumerate(detections)}
     inputs |= {"images": fingerprint(sizes), "ids of images and categories": names.fingerprint}

@@ -118,7 +118,7 @@ def test_the_last_whole_ensemble_is_taken(finished: Path, tmp_path: Path) -> Non
         ("PICTURES/33.jpg --models MODELS", 4, "did you mean '3.jpg'?"),
         ("nowhere/33.jpg --models MODELS", 4, "no such image"),
         ("PICTURES/broken.jpg --models MODELS", 4, "broken.jpg: the image cannot be used"),
-        ("PICTURES --run RUN", 4, "unreadable"),
+        ("PICTURES --run RUN", 4, "a folder"),
         (f"{FRAME} --models MODELS", 4, "no such image"),
         ("PICTURES/3.jpg --models PICTURES", 4, "no detectors"),
         (f"{FRAME} --run nowhere", 6, "not a run's folder"),

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from poolscout.cli import app as cli
+from poolscout.pool import file_state
 from poolscout.tables.declared import DETECTIONS, POOL, QUARANTINE, SCORES
 from poolscout.tables.parquet import read_table
 from tests.pool.images import save  # 48 × 32 px
@@ -94,9 +95,9 @@ def test_a_finished_stage_is_kept_and_a_changed_one_is_told(capsys: pytest.Captu
     code, _, err = poolscout(capsys, *words)
     assert code == 6
     assert "detections 0 (its contents changed)" in err
-    code, _, err = poolscout(capsys, *words, "--set", "scoring.min_probability=0.6", "--redo-stale")
+    code, _, err = poolscout(capsys, *words, "--set", "scoring.min_probability=0.3", "--redo-stale")
     assert code == 0, err
-    assert read_table(data / "s" / "scores", SCORES)["detection_entropy_sum"].to_pylist() == [0, 0, 0]
+    assert read_table(data / "s" / "scores", SCORES)["detection_entropy_sum"].to_pylist() == pytest.approx([0, 2 * math.log(2), 0])
     assert not (data / "s" / "embeddings").exists()
 
 
@@ -146,3 +147,60 @@ def test_mistakes_end_in_a_message_and_an_exit_code(
     got, _, err = poolscout(capsys, "score", data / "pool.json", "--out", data / "s", *words)
     assert (got, message in err, "Traceback" in err) == (code, True, False), err
     assert not (data / "s" / "scores").exists()
+
+
+def test_boxes_that_do_not_count_are_said_and_none_at_all_is_an_error(
+    capsys: pytest.CaptureFixture[str], data: Path
+) -> None:
+    words = ["score", data / "pool.json", "--detections", data / "found.json", "--out", data / "s"]
+    code, out, err = poolscout(capsys, *words, "--json", "--set", "scoring.min_probability=0.4")
+    assert (code, json.loads(out)["boxes"]) == (0, 2)
+    assert "2 of 3 boxes count: scoring.min_probability = 0.4" in err
+    code, _, err = poolscout(capsys, *words[:-1], data / "t", "--set", "scoring.min_probability=0.9")
+    assert code == 4
+    assert "not one box counts" in err
+
+
+def test_what_is_read_is_never_written_over(capsys: pytest.CaptureFixture[str], data: Path) -> None:
+    words = ["score", data / "pool.json", "--detections", data / "found.json", "--out", data / "s"]
+    assert poolscout(capsys, *words)[0] == 0
+    before = {path: path.read_bytes() for path in (data / "s").rglob("*.parquet")}
+    own = ["score", data / "pool.json", "--detections", data / "s" / "detections", "--out", data / "s", "--redo-stale"]
+    code, _, err = poolscout(capsys, *own)
+    assert (code, "lie in the folder that is to be written" in err) == (2, True)
+    scores = data / "s" / "scores"
+    for out in (scores / "part-00000.parquet", data / "s" / "pool.parquet"):
+        select = ["select", "--scores", scores, "--pool", data / "s" / "pool.parquet", "--n", 1, "--out", out]
+        code, _, err = poolscout(capsys, *select)
+        assert (code, "that is what is read" in err) == (2, True)
+    assert {path: path.read_bytes() for path in (data / "s").rglob("*.parquet")} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--out", "picks.txt"], "neither .csv nor .parquet"),
+        (["--class-weight", "car=2", "--class-weight", "car=3"], "two weights for 'car'"),
+        (["--class-weight", "car=1e308"], "0 to 1,000,000"),
+        (["--class-weight", "car=-1"], "not a weight"),
+        (["--class-weight", "cat=1"], "did you mean 'car'?"),
+        (["--class-weight", "car=2", "--over-classes", "mean"], "does not go with --over-classes mean"),
+        (["--sampler", "random", "--normalise-classes"], "'random' does not look at scores"),
+    ],
+)
+def test_options_of_select_that_make_no_sense(
+    capsys: pytest.CaptureFixture[str], data: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(data)
+    assert poolscout(capsys, "score", "pool.json", "--detections", "found.json", "--out", "s")[0] == 0
+    code, _, err = poolscout(capsys, "select", "--scores", "s/scores", "--n", 1, *options)
+    assert (code, message in err) == (2, True), err
+
+
+def test_a_replaced_image_makes_scores_stale(tmp_path: Path) -> None:
+    save(tmp_path / "images" / "a.png")
+    before = file_state(str(tmp_path / "images" / "a.png"))
+    assert file_state(str(tmp_path / "images" / "a.png")) == before
+    save(tmp_path / "images" / "a.png", b"repaired, and longer than it was before, or not")
+    assert file_state(str(tmp_path / "images" / "a.png")) != before
+    assert file_state(str(tmp_path / "none.png")) is None

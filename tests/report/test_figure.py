@@ -147,3 +147,11 @@ def test_widening_keeps_values_and_places() -> None:
 def _extent(mask: np.ndarray) -> tuple[tuple[int, int], tuple[int, int]]:
     rows, columns = np.nonzero(mask)
     return (int(rows.min()), int(rows.max())), (int(columns.min()), int(columns.max()))
+
+
+@pytest.mark.parametrize("size", [(4000, 3), (3, 4000), (1, 1)])
+def test_images_of_any_shape_and_names_of_any_letters_are_drawn(tmp_path: Path, size: tuple[int, int]) -> None:
+    pixels = np.full((*size, 3), 90, np.uint8)
+    seen = seen_in(tmp_path, pixels, [KnownMember(), KnownMember(0.5)], ["entropy", "mutual_information"])
+    figure = draw_figure(pixels, seen, "a\nb\t車.jpg", ["two\nlines"])
+    assert figure.width > 1000

@@ -273,3 +273,17 @@ def test_a_full_disk_is_reported_and_finished_shards_stay(
         with pytest.raises(StorageError, match="disk is full"):
             run(tmp_path)
     assert run(tmp_path).n_kept == 10 * shard
+
+
+def test_a_repaired_image_is_looked_at_again(tmp_path: Path) -> None:
+    class OnDisk(MadeUpImages):
+        def __init__(self) -> None:
+            super().__init__(IDS)
+            self.uris = {image_id: str(tmp_path / f"{number}.jpg") for number, image_id in enumerate(IDS)}
+
+    for uri in OnDisk().uris.values():
+        Path(uri).write_bytes(b"as it was")
+    run(tmp_path / "out", OnDisk())
+    assert run(tmp_path / "out", OnDisk()).n_kept == 25
+    (tmp_path / "7.jpg").write_bytes(b"as it is now")
+    assert run(tmp_path / "out", OnDisk()).n_kept == 0

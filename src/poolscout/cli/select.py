@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,15 +66,18 @@ def select(
 
 
 def _weights(given: list[str]) -> dict[str, float]:
-    weights = {}
+    weights: dict[str, float] = {}
     for one in given:
         name, _, text = one.rpartition("=")
         try:
-            weights[name] = float(text)
+            weight = float(text)
         except ValueError:
-            name = ""
-        if not name or not 0 <= weights[name] < math.inf:
+            weight = -1.0
+        if not name or not 0 <= weight <= 1e6:
             raise ConfigError(
-                f"--class-weight {one}: not a weight", got=one, expected="CLASS=WEIGHT, 0 or more, e.g. bicycle=2"
+                f"--class-weight {one}: not a weight", got=one, expected="CLASS=WEIGHT, 0 to 1,000,000, e.g. bicycle=2"
             )
+        if name in weights:
+            raise ConfigError(f"--class-weight: two weights for {name!r}", got=given, fix="leave one of them out")
+        weights[name] = weight
     return weights

@@ -78,7 +78,7 @@ def read_raw(path: Path, classes: Sequence[str] | None, *, prefer_ids: bool) -> 
         missing = next((name for name in ("image_id", "bbox", "score", "category_id") if name not in names), "bbox")
         raise DataError(
             f"{path}: neither COCO results nor a table of detections", got=some(names, 20), expected=_EXPECTED,
-            fix=nearest(missing, names) or "rename or add the columns",
+            fix=f"{missing!r} is missing: rename or add it {nearest(missing, names)}".rstrip(),
         )  # fmt: skip
     column = _Columns(path, table)
     if is_table:

@@ -189,7 +189,8 @@ def _images(one: RawBoxes, pool: pa.Table, names: Names) -> np.ndarray:
         example = next(iter(names.image_ids), None)
         raise AnnotationError(
             f"{one.path}: boxes of {len(unknown)} images that the source does not list",
-            got=some(map(repr, unknown)), expected=f"image_id: one of {len(names.image_ids)} such as {example!r}",
+            got=some(map(repr, unknown)),
+            expected=f"image_id: one of {len(set(names.image_ids.values()))} such as {example!r}",
             fix=nearest(str(unknown[0]), [i for i in names.image_ids if isinstance(i, str)][:10_000])
             or "use the source's ids or file names",
         )  # fmt: skip

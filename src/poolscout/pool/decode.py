@@ -130,6 +130,15 @@ def _upright(image: Image.Image, orientation: int) -> UInt8[np.ndarray, "h w 3"]
     return np.array(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb)
 
 
+def file_state(uri: str) -> tuple[int, int] | None:
+    """(bytes, time of the last change in ns) of a file: what tells a repaired or replaced image; None without one."""
+    try:
+        found = Path(uri).stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
 def upright_size(path: Path, max_pixels: int) -> tuple[int, int]:
     """(width, height) in px that `decode_image` will give, from the header alone.
 

@@ -94,7 +94,7 @@ def glow(
 ) -> Image.Image:
     """A map over the ground, both brought to `size` (width, height)."""
     width, height = size
-    reach = round(width * seen.width_share), round(height * seen.height_share)
+    reach = max(1, round(width * seen.width_share)), max(1, round(height * seen.height_share))
     smooth = Image.fromarray(widened(values)).resize(reach, Image.Resampling.BICUBIC).crop((0, 0, *size))
     share = np.asarray(smooth).clip(0) / highest if highest > 0 else np.zeros((height, width), np.float32)
     small = ground.resize(size, Image.Resampling.LANCZOS).convert("RGBA")
@@ -219,6 +219,7 @@ def _paste(figure: Image.Image, picture: Image.Image, place: tuple[int, int], ra
 
 def _write(draw: ImageDraw.ImageDraw, place: tuple[int, int], text: str, size: int, colour: str, width: int) -> None:
     """One line, cut with dots where it is wider than `width`."""
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
     font = _font(size, text.isascii())
     if draw.textlength(text, font) > width:
         while text and draw.textlength(text + "...", font) > width:

@@ -171,6 +171,11 @@ def _resembling(image: str, run: RunData) -> list[str]:
 
 def _file(image: str, max_pixels: int) -> tuple[str, ImageReader]:
     path = Path(image)
+    if not image or path.is_dir():
+        raise DataError(
+            f"{image or 'no name'}: not an image", got="a folder" if image else "an empty name",
+            expected="an image_id, or the path of an image file", fix="name one image",
+        )  # fmt: skip
     if not path.exists():
         beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(

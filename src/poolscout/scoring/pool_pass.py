@@ -19,7 +19,7 @@ from poolscout.detector.member import Member
 from poolscout.detector.stream import ImageBatch, available_cores, on_device, read_batch
 from poolscout.engine import ThreadExecutor
 from poolscout.errors import ConfigError, DataError, some
-from poolscout.pool import ImageReader
+from poolscout.pool import ImageReader, file_state
 from poolscout.scoring.api import gives_of
 from poolscout.scoring.glance import Glance, as_configured, look
 from poolscout.scoring.plan import Plan
@@ -231,7 +231,8 @@ def _made_from(
     images = hashlib.sha256()
     for chunk in rows["image_id"].chunks:
         for image_id in chunk.to_pylist():
-            images.update(f"{image_id}\n{reader.uris.get(image_id)}\n".encode())
+            uri = reader.uris.get(image_id, "")
+            images.update(f"{image_id}\n{uri}\n{file_state(uri)}\n".encode())
     return fingerprint(
         {
             "config": config.model_dump(mode="json"),

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.config import SelectionConfig
-from poolscout.errors import CapabilityError, TableError, some
+from poolscout.errors import CapabilityError, ConfigError, TableError, some
 from poolscout.selection.api import check_budget, check_finite
 from poolscout.selection.over_classes import rank_over_classes
 from poolscout.selection.registry import Candidates, Sampler, run_sampler, samplers
@@ -96,6 +96,12 @@ def select_images(
         NonFiniteError: NaN or infinity in a score or an embedding; names the image ids.
     """
     chosen = samplers.get(config.sampler)
+    if "scores" not in chosen.needs and _how_ranked(config):
+        raise ConfigError(
+            f"sampler {chosen.name!r} does not look at scores, but they are to be ranked by {_how_ranked(config)}",
+            got=chosen.name, expected="a sampler that does, e.g. top-n",
+            fix="choose another sampler, or leave over_classes, class_weights and normalise_classes out",
+        )  # fmt: skip
     rows = candidates.take(pc.sort_indices(candidates["image_id"]))
     ids = rows["image_id"].to_pylist()
     _check_distinct(ids)
