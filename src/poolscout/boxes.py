@@ -21,12 +21,10 @@ def xyxy_to_xywh(boxes_xyxy: Boxes) -> Boxes:
     return torch.stack([x1, y1, x2 - x1, y2 - y1], dim=-1)
 
 
-def clip_boxes(boxes_xyxy_px: Boxes, width_px: float, height_px: float) -> Boxes:
-    """Boxes cut at the image's border; one wholly outside ends with zero area."""
-    x1, y1, x2, y2 = boxes_xyxy_px.unbind(-1)
-    return torch.stack(
-        [x1.clamp(0, width_px), y1.clamp(0, height_px), x2.clamp(0, width_px), y2.clamp(0, height_px)], dim=-1
-    )
+def clip_boxes(boxes_xyxy_px: Boxes, width_px: float | Tensor, height_px: float | Tensor) -> Boxes:
+    """Boxes cut at the border of their image, or each at its own ([n] sizes); one outside ends with zero area."""
+    sides = torch.stack([torch.as_tensor(side).to(boxes_xyxy_px) for side in (width_px, height_px)] * 2, dim=-1)
+    return torch.minimum(boxes_xyxy_px.clamp_min(0), sides)
 
 
 def box_area(boxes_xyxy: Boxes) -> Float[Tensor, " n"]:

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poolscout.cli import app as cli
 from poolscout.cli.document import cli_markdown, config_markdown
 from poolscout.config import build_config
+from tests.cli.typed import poolscout
 from tests.loop.tiny import CLASSES, tiny_config, write_data
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -26,15 +26,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = tiny_config(folder, rounds=1).model_dump(mode="json", exclude_none=True)
     (folder / "settings.yaml").write_text(yaml.safe_dump(values))
     return folder
-
-
-def poolscout(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    sys.argv = ["poolscout", *map(str, words)]
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

@@ -5,17 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import math
-import sys
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from poolscout.cli import app as cli
 from poolscout.pool import file_state
 from poolscout.tables.declared import DETECTIONS, POOL, QUARANTINE, SCORES
 from poolscout.tables.parquet import read_table
+from tests.cli.typed import poolscout
 from tests.pool.images import save  # 48 × 32 px
 
 NAMES = ("a.png", "b/c.png", "d.png")
@@ -39,15 +38,6 @@ def data(tmp_path: Path) -> Path:
     ]
     (tmp_path / "found.json").write_text(json.dumps(rows))
     return tmp_path
-
-
-def poolscout(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of a command."""
-    sys.argv = ["poolscout", *map(str, words)]
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    captured = capsys.readouterr()
-    return int(end.value.code or 0), captured.out, captured.err
 
 
 def test_from_detections_to_picks(capsys: pytest.CaptureFixture[str], data: Path) -> None:

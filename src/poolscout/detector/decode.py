@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import nms
 
+from poolscout.boxes import clip_boxes
+
 LARGEST = 8.0  # ln of the largest box side in cells: keeps exp() finite
 
 
@@ -41,8 +43,7 @@ def boxes_at(
     centres = torch.stack([x, y], 1) + 0.5 + parameters[:, :2]
     half = parameters[:, 2:].clamp(max=LARGEST).exp() / 2
     ends = torch.cat([centres - half, centres + half], 1)
-    most = parameters.new_tensor([width, height, width, height])
-    return torch.minimum(ends.clamp_min(0), most) * stride
+    return clip_boxes(ends, width, height) * stride
 
 
 def decode(

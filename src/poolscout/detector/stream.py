@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from poolscout.boxes import box_area
+from poolscout.boxes import box_area, clip_boxes
 from poolscout.detector.decode import Detections
 from poolscout.engine import ThreadExecutor
 from poolscout.pool import FittedImage, ImageReader, RejectedImage
@@ -43,19 +43,20 @@ class ImageBatch:
     def valid(self, map_height: int, map_width: int) -> Bool[Tensor, "images map_height map_width"]:
         """Which positions of a map over `pixels` show any of the image, and not only padding."""
         valid = torch.zeros(len(self.image_ids), map_height, map_width, dtype=torch.bool)
-        for mask, (rows, columns) in zip(valid, self._shown_cells(map_height, map_width), strict=True):
+        for mask, (rows, columns) in zip(valid, self.shown_cells(map_height, map_width), strict=True):
             mask[:rows, :columns] = True
         return valid
 
     def is_padded(self, map_height: int, map_width: int) -> bool:
         """Whether any position of such a map shows padding only."""
-        return any(cells != (map_height, map_width) for cells in self._shown_cells(map_height, map_width))
+        return any(cells != (map_height, map_width) for cells in self.shown_cells(map_height, map_width))
 
     def n_valid(self, map_height: int, map_width: int) -> Float[Tensor, " images"]:
         """How many positions of such a map show any of each image."""
-        return torch.tensor([float(h * w) for h, w in self._shown_cells(map_height, map_width)])
+        return torch.tensor([float(h * w) for h, w in self.shown_cells(map_height, map_width)])
 
-    def _shown_cells(self, map_height: int, map_width: int) -> list[tuple[int, int]]:
+    def shown_cells(self, map_height: int, map_width: int) -> list[tuple[int, int]]:
+        """(rows, columns) of such a map that show any of each image; the rest is padding."""
         height, width = self.pixels.shape[-2:]
         return [
             (math.ceil(valid_height * map_height / height), math.ceil(valid_width * map_width / width))
@@ -69,8 +70,8 @@ class ImageBatch:
         """
         at = found.images.cpu()
         scales = torch.tensor(self.scales, dtype=torch.float32)[at]
-        sides = torch.tensor(self.sizes, dtype=torch.float32).view(-1, 2).flip(1).repeat(1, 2)[at]  # w h w h
-        boxes = torch.minimum((found.boxes_xyxy_px.cpu() / scales[:, None]).clamp_min(0), sides)
+        height_px, width_px = torch.tensor(self.sizes, dtype=torch.float32).view(-1, 2)[at].unbind(1)
+        boxes = clip_boxes(found.boxes_xyxy_px.cpu() / scales[:, None], width_px, height_px)
         inside = box_area(boxes) > 0
         moved = Detections._make(None if part is None else part.cpu() for part in found)
         return moved._replace(boxes_xyxy_px=boxes).take(inside)
@@ -122,13 +123,10 @@ def stream_batches(
 
 
 def on_device(batches: Iterable[ImageBatch], device: torch.device) -> Iterator[tuple[ImageBatch, Tensor]]:
-    """Batches with their pixels where the detectors are.
+    """Batches with their pixels on a CUDA device.
 
-    On CUDA the next batch is copied from pinned memory on a stream of its own while the one before is computed.
+    The next batch is copied from pinned memory on a stream of its own while the one before is computed.
     """
-    if device.type != "cuda":
-        yield from ((batch, batch.pixels.to(device)) for batch in batches)
-        return
     copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
     ahead: deque[tuple[ImageBatch, Tensor, torch.cuda.Event]] = deque()
 

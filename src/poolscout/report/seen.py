@@ -116,8 +116,7 @@ def _seen(viewed: View, batch: ImageBatch, position: int, classes: tuple[str, ..
     valid_height, valid_width = batch.valid_px[position]
     maps, width_share, height_share = {}, 1.0, 1.0
     for name, every in viewed.maps.items():
-        valid = batch.valid(every.shape[2], every.shape[3])[position]
-        rows, columns = int(valid.any(1).sum()), int(valid.any(0).sum())
+        rows, columns = batch.shown_cells(every.shape[2], every.shape[3])[position]
         maps[name] = every[position, :, :rows, :columns].float().cpu().numpy()
         height_share = rows * height / every.shape[2] / valid_height
         width_share = columns * width / every.shape[3] / valid_width
