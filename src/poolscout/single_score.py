@@ -62,6 +62,7 @@ def score_source(
     names = ("scores", "embeddings", "detections", "quarantine", "pool.parquet", "pool_quarantine.parquet")
     folder = RunFolder(out, redo_stale=redo_stale)
     with folder.lock():
+        folder.keep_apart("score", "embed")
         folder.stage(out, work, [out / name for name in names], do)
     n_rejected = read_table(out / "quarantine", QUARANTINE).num_rows
     return {
@@ -131,6 +132,7 @@ def score_detections(
     outputs = ("scores", "detections", "quarantine", "pool.parquet", "pool_quarantine.parquet")
     folder = RunFolder(out, redo_stale=redo_stale)
     with folder.lock():
+        folder.keep_apart("score", "embed")
         folder.stage(out, work, [out / name for name in outputs], do, stale=[out / "embeddings"])
     return {
         "scored": listing.pool.num_rows,

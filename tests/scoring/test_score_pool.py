@@ -11,7 +11,8 @@ import torch
 from poolscout.config import ScorerChoice, ScoringConfig
 from poolscout.detector.stream import stream_images
 from poolscout.errors import CapabilityError, ConfigError, DataError, NonFiniteError, StorageError
-from poolscout.scoring import ScoringSummary, score_maps, score_pool, shards, view
+from poolscout.scoring import ScoringSummary, score_maps, score_pool, view
+from poolscout.tables import shardfolder
 from poolscout.tables.declared import DETECTIONS, EMBEDDINGS, QUARANTINE, SCORES
 from poolscout.tables.parquet import read_table
 from tests.scoring.pools import (
@@ -127,9 +128,9 @@ def test_a_shard_that_lacks_a_part_is_made_again(tmp_path: Path, lost: str) -> N
 
 def test_scores_commit_the_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
-    write = shards.write_table
+    write = shardfolder.write_table
     monkeypatch.setattr(
-        shards, "write_table", lambda path, *rest: (written.append(path.parent.name), write(path, *rest))
+        shardfolder, "write_table", lambda path, *rest: (written.append(path.parent.name), write(path, *rest))
     )
     run(tmp_path)
     assert len(written) == 12
@@ -261,7 +262,7 @@ def test_what_cannot_be_scored_stops_before_anything_is_read(tmp_path: Path) -> 
 def test_a_full_disk_is_reported_and_finished_shards_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard: int
 ) -> None:
-    write = shards.write_table
+    write = shardfolder.write_table
 
     def fails_at_the_shard(path: Path, *rest) -> None:
         if path.name == f"part-{shard:05d}.parquet":
@@ -269,7 +270,7 @@ def test_a_full_disk_is_reported_and_finished_shards_stay(
         write(path, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards, "write_table", fails_at_the_shard)
+        patch.setattr(shardfolder, "write_table", fails_at_the_shard)
         with pytest.raises(StorageError, match="disk is full"):
             run(tmp_path)
     assert run(tmp_path).n_kept == 10 * shard

@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from poolscout import __version__
-from poolscout.cli import demo, doctor, evaluate, heatmap, labels, report, run, sandbox, score, select, train
+from poolscout.cli import demo, doctor, embed, evaluate, heatmap, labels, report, run, sandbox, score, select, train
 from poolscout.cli.console import stderr
 from poolscout.engine.memory import keep_freed_memory
 from poolscout.errors import PoolscoutError
@@ -31,6 +31,7 @@ for command in (
     sandbox.sandbox,
     train.train,
     score.score,
+    embed.embed,
     select.select,
     evaluate.evaluate,
 ):

@@ -42,5 +42,8 @@ def examine(folder: Path) -> dict[str, Any]:
     found["free disk"] = f"{shutil.disk_usage(existing).free / 2**30:.1f} GiB at {existing}"
     found["writable"] = "yes" if os.access(existing, os.W_OK) else f"NO: {existing} cannot be written"
     found["torch.compile"] = "can be used" if shutil.which("cc") or shutil.which("gcc") else "needs a C compiler"
+    found["timm"] = (
+        "present" if find_spec("timm") else "absent (`poolscout embed` with more than vgg16 and resnet50 uses it)"
+    )
     found["pycocotools"] = "present" if find_spec("pycocotools") else "absent (only the tests use it)"
     return found

@@ -18,9 +18,10 @@ from poolscout.formats.predictions import Predictions
 from poolscout.scoring.boxes import fuse_members
 from poolscout.scoring.plan import N_CLASSES, Plan
 from poolscout.scoring.registry import ENSEMBLE_BOXES, MEMBER_BOXES, Input
-from poolscout.scoring.shards import BOX_COLUMNS, ShardFolder, score_rows
+from poolscout.scoring.shards import BOX_COLUMNS, score_rows
 from poolscout.tables.declared import DETECTIONS, QUARANTINE, SCORES
 from poolscout.tables.manifest import fingerprint
+from poolscout.tables.shardfolder import ShardFolder
 
 _ORDER = (("detections", DETECTIONS), ("quarantine", QUARANTINE), ("scores", SCORES))
 
@@ -62,7 +63,7 @@ def score_predictions(
     plan.check(gives_of_predictions(found))
     provenance = gives_of_predictions(found).provenance
     kept = strongest(found, config.min_probability, config.max_boxes)
-    folder = ShardFolder(out, _made_from(pool, kept, config), _ORDER)
+    folder = ShardFolder(out, _made_from(pool, kept, config), _ORDER, also=("embeddings",))
     for shard, start in enumerate(range(0, pool.num_rows, config.shard_size)):
         rows = pool.slice(start, config.shard_size)
         if not folder.is_done(shard):

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,20 +13,28 @@ import torch
 
 from poolscout.config import ScoringConfig
 from poolscout.detector.member import Member
-from poolscout.detector.stream import ImageBatch, available_cores, on_device, read_batch
+from poolscout.detector.sharded import (
+    Listener,
+    Look,
+    Rejected,
+    Shards,
+    Tables,
+    one_thread,
+    pass_over,
+    restored_threads,
+)
+from poolscout.detector.stream import ImageBatch, read_batch
 from poolscout.engine import ThreadExecutor
 from poolscout.errors import ConfigError, DataError, some
 from poolscout.pool import ImageReader, file_state
 from poolscout.scoring.api import gives_of
 from poolscout.scoring.glance import Glance, as_configured, look
 from poolscout.scoring.plan import Plan
-from poolscout.scoring.shards import ShardFolder, shard_tables
+from poolscout.scoring.shards import ORDER, shard_tables
 from poolscout.tables.declared import QUARANTINE
 from poolscout.tables.manifest import fingerprint
 from poolscout.tables.parquet import iter_parts
-
-Seen = tuple[Glance | None, list[dict[str, str]]]  # of a batch: None when every image was rejected
-Listener = Callable[[int, int], object]
+from poolscout.tables.shardfolder import ShardFolder
 
 
 @dataclass(frozen=True)
@@ -87,116 +92,30 @@ def score_pool(
     plan = Plan(config.scorers)
     _check(rows, members, plan)
     members = as_configured(members, config)
-    folder = ShardFolder(out, _made_from(rows, reader, members, config, height, width))
-    n_shards = -(-rows.num_rows // config.shard_size)
-    todo = [shard for shard in range(n_shards) if not folder.is_done(shard)]
-    done = n_kept = rows.num_rows - sum(len(ids) for _, ids in _plan(rows, config, todo))
-    ids_ahead = (ids for _, ids in _plan(rows, config, todo))
-    read = partial(read_batch, reader=reader, height=height, width=width, stage=stage)
-    provenance = gives_of(members).provenance
-    if config.compile and todo:
+    folder = ShardFolder(out, _made_from(rows, reader, members, config, height, width), ORDER)
+    shards = Shards(rows["image_id"], folder, config.batch_size, config.shard_size)
+    if config.compile and shards.todo():
         members = _compiled(members, (config.batch_size, 3, height, width))
-    seen = _look_at_all(ids_ahead, read, members, plan, config, workers or available_cores())
-    with closing(seen), _Writer(folder, config, members[0].classes, provenance) as writer:
-        planned = zip(_plan(rows, config, todo), seen, strict=True)
-        for shard, group in groupby(planned, key=lambda pair: pair[0][0]):
-            glances, rejected = [], []
-            for (_, ids), (glance, bad) in group:
-                rejected += bad
-                if glance is not None:
-                    glances.append(glance)
-                done += len(ids)
-                if progress is not None:
-                    progress(done, rows.num_rows)
-            writer.submit(shard, glances, rejected)
+    columns, classes = [choice.column for choice in config.scorers], members[0].classes
+    provenance = gives_of(members).provenance
+
+    def see(batch: ImageBatch, pixels: torch.Tensor) -> Glance:
+        return look(members, batch, pixels, plan, config)
+
+    def tables(glances: list[Glance], rejected: Rejected) -> Tables:
+        return shard_tables(glances, rejected, columns, classes, provenance)
+
+    read = partial(read_batch, reader=reader, height=height, width=width, stage=stage)
+    n_kept = pass_over(shards, Look(read, see, tables, members[0].device), workers=workers, progress=progress)
     n_rejected = sum(part.num_rows for part in iter_parts(Path(out) / "quarantine", QUARANTINE))
     return ScoringSummary(rows.num_rows - n_rejected, n_rejected, n_kept)
 
 
-def _look_at_all(
-    batches: Iterable[Sequence[str]],
-    read: Callable[[Sequence[str]], ImageBatch],
-    members: Sequence[Member],
-    plan: Plan,
-    config: ScoringConfig,
-    workers: int,
-) -> Generator[Seen, None, None]:
-    """What the ensemble sees in each batch, in order."""
-
-    def see(batch: ImageBatch, pixels: torch.Tensor) -> Seen:
-        return look(members, batch, pixels, plan, config) if batch.image_ids else None, batch.rejected
-
-    def read_and_see(ids: Sequence[str]) -> Seen:
-        batch = read(ids)
-        return see(batch, batch.pixels)
-
-    device = members[0].device
-    if device.type == "cpu":
-        # A core takes a batch from file to figures: no core waits for another inside an operation, and decoding
-        # fills the gaps.
-        with _restored_threads():
-            yield from ThreadExecutor(workers, begin=_one_thread).map(read_and_see, batches)
-    else:
-        for batch, pixels in on_device(ThreadExecutor(workers).map(read, batches), device):
-            yield see(batch, pixels)
-
-
 def _compiled(members: Sequence[Member], shape: tuple[int, int, int, int]) -> list[Member]:
     """The members compiled as they will run: with one thread inside each operation on a CPU."""
-    begin = _one_thread if members[0].device.type == "cpu" else None
-    with _restored_threads():
+    begin = one_thread if members[0].device.type == "cpu" else None
+    with restored_threads():
         return list(ThreadExecutor(1, begin).map(lambda member: member.compiled(shape), members))
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@contextmanager
-def _restored_threads() -> Iterator[None]:
-    """torch counts threads for the whole process, also when a single thread sets it."""
-    before = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _plan(rows: pa.Table, config: ScoringConfig, todo: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
-    """(shard, image ids) of each batch; no batch crosses shards, so that a shard's numbers depend on it alone."""
-    for shard in todo:
-        ids = rows["image_id"].slice(shard * config.shard_size, config.shard_size).to_pylist()
-        for start in range(0, len(ids), config.batch_size):
-            yield shard, ids[start : start + config.batch_size]
-
-
-class _Writer:
-    """Writes a shard in the background while the next one is computed; at most one waits."""
-
-    def __init__(self, folder: ShardFolder, config: ScoringConfig, classes: Sequence[str], provenance: str) -> None:
-        self._folder, self._classes, self._provenance = folder, classes, provenance
-        self._columns = [choice.column for choice in config.scorers]
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="poolscout-write")
-        self._pending: Future[None] | None = None
-
-    def submit(self, shard: int, glances: list[Glance], rejected: list[dict[str, str]]) -> None:
-        self._wait()
-        self._pending = self._thread.submit(self._write, shard, glances, rejected)
-
-    def _write(self, shard: int, glances: list[Glance], rejected: list[dict[str, str]]) -> None:
-        self._folder.write(shard, shard_tables(glances, rejected, self._columns, self._classes, self._provenance))
-
-    def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        self._thread.shutdown()
-        if error is None:
-            self._wait()
 
 
 def _check(rows: pa.Table, members: Sequence[Member], plan: Plan) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,49 +11,11 @@ import torch
 from torch import Tensor
 
 from poolscout.scoring.glance import Glance
-from poolscout.tables.atomic import write_json
 from poolscout.tables.declared import CLASSES_KEY, DETECTIONS, EMBEDDINGS, ENSEMBLE, PROVENANCE_KEY, QUARANTINE, SCORES
-from poolscout.tables.parquet import part_path, write_table
-from poolscout.tables.schema import TableSpec
+from poolscout.tables.parquet import float_lists
 
 ORDER = (("detections", DETECTIONS), ("embeddings", EMBEDDINGS), ("quarantine", QUARANTINE), ("scores", SCORES))
 BOX_COLUMNS = ("x1_px", "y1_px", "x2_px", "y2_px")
-
-
-class ShardFolder:
-    """The tables of a pass, in folders of one folder.
-
-    A shard's part of `scores` is written last and commits the shard. `parts.json` notes what the parts were computed
-    from; opening the folder removes parts that were computed from anything else.
-
-    Args:
-        folder: holds detections/, embeddings/, quarantine/ and scores/.
-        made_from: digest of all that the numbers depend on.
-        order: the tables' folders and declarations, the committing one last.
-    """
-
-    def __init__(self, folder: Path, made_from: str, order: Sequence[tuple[str, TableSpec]] = ORDER) -> None:
-        self.folder, self._order = Path(folder), order
-        note = self.folder / "parts.json"
-        if not note.exists() or made_from not in note.read_text(encoding="utf-8"):
-            for name, _ in reversed(ORDER):
-                for part in (self.folder / name).glob("part-*.parquet"):
-                    part.unlink()
-            write_json(note, {"made_from": made_from})
-
-    def is_done(self, shard: int) -> bool:
-        """Whether all of a shard's parts are there."""
-        return all(part_path(self.folder / name, shard).exists() for name, _ in self._order)
-
-    def write(self, shard: int, tables: dict[str, pa.Table | dict]) -> None:
-        """Write a shard's parts, each whole or not at all, the committing one last.
-
-        Raises:
-            NonFiniteError, TableError: a table is not as declared.
-            StorageError: the disk is full or refuses.
-        """
-        for name, spec in self._order:
-            write_table(part_path(self.folder / name, shard), spec, tables[name])
 
 
 def shard_tables(
@@ -81,7 +42,7 @@ def shard_tables(
             classes,
             provenance,
         ),
-        "embeddings": {"image_id": ids, "embedding": _lists(_stacked([glance.features for glance in glances]))},
+        "embeddings": {"image_id": ids, "embedding": float_lists(_stacked([glance.features for glance in glances]))},
         "detections": _detection_rows(glances, classes),
         "quarantine": {name: [row[name] for row in rejected] for name in (c.name for c in QUARANTINE.columns)},
     }
@@ -97,7 +58,7 @@ def score_rows(
     rows: dict = {"image_id": pa.array(ids, pa.string())}
     for column, values in per_class.items():
         rows[column] = pa.array(values.max(1, initial=0.0), pa.float32())
-        rows[f"{column}_per_class"] = _lists(values)
+        rows[f"{column}_per_class"] = float_lists(values)
     return pa.table(rows).replace_schema_metadata({CLASSES_KEY: json.dumps(list(classes)), PROVENANCE_KEY: provenance})
 
 
@@ -116,9 +77,3 @@ def _detection_rows(glances: Sequence[Glance], classes: Sequence[str]) -> dict:
 
 def _stacked(rows: Sequence[Tensor]) -> np.ndarray:
     return torch.cat(list(rows)).numpy() if rows else np.empty((0, 0), np.float32)
-
-
-def _lists(rows: np.ndarray) -> pa.Array:
-    """[n, length] floats as a column of n lists."""
-    offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1])
-    return pa.ListArray.from_arrays(offsets, pa.array(rows.reshape(-1), pa.float32()))

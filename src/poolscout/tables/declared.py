@@ -43,7 +43,7 @@ QUARANTINE = TableSpec(
     (
         _image_id,
         Column("uri", _text, "", "where the bytes are, or were expected"),
-        Column("stage", _text, "", "the stage that found it out: pool, training, scoring, evaluation"),
+        Column("stage", _text, "", "the stage that found it out: pool, training, scoring, embedding, evaluation"),
         Column("reason", _text, "", "missing, unreadable, empty, truncated, undecodable, oversized, size differs"),
         Column("detail", _text, "", "the decoder's words, or the sizes"),
     ),
@@ -89,7 +89,7 @@ SCORES = TableSpec(
 EMBEDDINGS = TableSpec(
     "embeddings",
     1,
-    "one vector per image: global average pool of the last backbone layer of member 0",
+    "one vector per image: global average pool of the last backbone layer (of member 0, or of a pre-trained backbone)",
     (_image_id, Column("embedding", _list, "", "d numbers, the same d for all images")),
 )
 

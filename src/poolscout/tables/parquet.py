@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Float
 
 from poolscout.errors import CorruptPartError, TableError
 from poolscout.tables.atomic import atomic_path
@@ -62,6 +64,12 @@ def iter_parts(path: Path, spec: TableSpec, columns: Sequence[str] | None = None
 def part_path(folder: Path, index: int) -> Path:
     """Where part `index` of a sharded table lives."""
     return Path(folder) / f"part-{index:05d}.parquet"
+
+
+def float_lists(rows: Float[np.ndarray, "n length"]) -> pa.Array:
+    """Rows of numbers as a column of n lists of float32."""
+    offsets = pa.array(np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1])
+    return pa.ListArray.from_arrays(offsets, pa.array(rows.reshape(-1), pa.float32()))
 
 
 def _read_part(path: Path, spec: TableSpec, columns: Sequence[str] | None) -> pa.Table:

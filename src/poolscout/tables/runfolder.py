@@ -16,6 +16,7 @@ from poolscout.tables.atomic import storage_errors
 from poolscout.tables.manifest import (
     Work,
     damaged_outputs,
+    manifest_path,
     read_manifest,
     what_changed,
     write_manifest,
@@ -102,6 +103,19 @@ class RunFolder:
             expected="the settings and inputs it was made with",
             fix="undo the change, choose another --out, or add --redo-stale to do these stages again in place",
         )
+
+    def keep_apart(self, stage: str, other: str) -> None:
+        """Refuse to do `stage` where `other`, which makes tables of the same names, has been done.
+
+        Raises:
+            RunError: the other stage's manifest lies in this folder.
+        """
+        if manifest_path(self.path, other).exists():
+            raise RunError(
+                f"{self.path}: stage '{other}' has written here, and '{stage}' would replace its tables",
+                got=manifest_path(self.path, other).name, expected=f"a folder for '{stage}' alone",
+                fix="choose another --out",
+            )  # fmt: skip
 
     @contextmanager
     def lock(self) -> Iterator[None]:

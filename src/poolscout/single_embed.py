@@ -1,0 +1,84 @@
+"""Embedding alone, outside a run: what `poolscout embed` calls."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from poolscout.assemble import image_reader, resolve_device
+from poolscout.embedding import embed_pool, load_backbone, pretrained_weights
+from poolscout.engine.progress import Progress
+from poolscout.pool import file_state
+from poolscout.single import listed
+from poolscout.tables.declared import POOL, QUARANTINE
+from poolscout.tables.manifest import Work, fingerprint
+from poolscout.tables.parquet import read_table, write_table
+from poolscout.tables.runfolder import RunFolder
+
+PRETRAINED = "pretrained"  # in the place of a file of weights
+
+
+def embed_source(
+    source: Path,
+    name: str,
+    weights: str,
+    out: Path,
+    *,
+    images: Path | None,
+    overrides: Sequence[str],
+    progress: Progress,
+    height: int | None = None,
+    width: int | None = None,
+    redo_stale: bool = False,
+) -> dict[str, Any]:
+    """Embed every image of a source with a pre-trained backbone; tables go to `out`, finished parts are kept.
+
+    Args:
+        source: COCO json, Parquet manifest or folder of images.
+        name: vgg16, resnet50, dinov2_vits14, or a name of timm's.
+        weights: a file, or `pretrained`: those that were published.
+        height, width: the backbone's input, px; default 224 × 384, rounded up to whole patches.
+
+    Raises:
+        ConfigError: no such backbone, a file that is none of weights, or a setting that does not exist.
+        DataError: weights that cannot be read or are another backbone's; a source without usable images.
+        CapabilityError: timm is needed and not installed.
+        RunError: `out` holds embeddings of other images, weights or settings, and `redo_stale` is off.
+    """
+    config, listing = listed(source, images, overrides)
+    device = resolve_device(config.device)
+    path = pretrained_weights(name, progress.say) if weights == PRETRAINED else Path(weights)
+    backbone = load_backbone(name, path, height, width, device)
+    size = {"height": backbone.architecture.height, "width": backbone.architecture.width}
+    batches = {"batch_size": config.scoring.batch_size, "shard_size": config.scoring.shard_size}
+    states = [(uri, file_state(uri)) for uri in listing.pool["uri"].to_pylist()]
+    inputs = {"weights": backbone.weights, "images": fingerprint(states)}
+    work = Work("embed", {"backbone": name, **size, **batches}, inputs)
+
+    def do() -> None:
+        write_table(out / "pool.parquet", POOL, listing.pool)
+        write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
+        with progress.task("embedding", listing.pool.num_rows) as task:
+            embed_pool(
+                listing.pool,
+                image_reader(listing.pool, config.pool.max_pixels),
+                backbone,
+                out,
+                **batches,
+                progress=lambda done, _: task.update(done),
+            )
+
+    outputs = ("embeddings", "quarantine", "pool.parquet", "pool_quarantine.parquet")
+    folder = RunFolder(out, redo_stale=redo_stale)
+    with folder.lock():
+        folder.keep_apart("embed", "score")
+        folder.stage(out, work, [out / output for output in outputs], do)
+    n_rejected = read_table(out / "quarantine", QUARANTINE).num_rows
+    return {
+        "embedded": listing.pool.num_rows - n_rejected,
+        "in quarantine": n_rejected + listing.quarantine.num_rows,
+        "numbers an image": backbone.d,
+        "weights": path,
+        "written": out,
+    }
