@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -24,6 +22,8 @@ from pydantic import (
     model_validator,
 )
 
+from poolscout.config_room import Room
+from poolscout.config_selection import SelectionConfig
 from poolscout.errors import ConfigError, nearest
 
 
@@ -33,11 +33,6 @@ def _switch(value: Any) -> Any:
 
 
 Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
-Weight = Annotated[float, Field(ge=0, le=1e6)]
-
-
-class Room(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PoolConfig(Room):
@@ -183,30 +178,6 @@ class ScoringConfig(Room):
     dropout_passes: int = Field(8, ge=2, description="mc_dropout: looks of the first member with dropout on")
 
 
-class SelectionConfig(Room):
-    sampler: str = Field("top-n", description="a registered sampler")
-    n: int = Field(100, ge=1, description="images picked a round")
-    metric: Literal["euclidean", "cosine"] = Field("euclidean", description="distance between embeddings")
-    over_classes: Literal["max", "mean", "weighted"] = Field(
-        "max", description="an image's score from those of its classes; weighted = Σ weight · score"
-    )
-    class_weights: dict[str, Weight] | None = Field(
-        None, description="with over_classes: weighted; a class that is not named weighs 1"
-    )
-    normalise_classes: bool = Field(
-        False, description="rank within each class first, so that no class takes the batch by its wider range"
-    )
-
-    @model_validator(mode="after")
-    def _weights_go_with_weighted(self) -> SelectionConfig:
-        if (self.class_weights is not None) != (self.over_classes == "weighted"):
-            raise ValueError(
-                f"class_weights and over_classes: weighted, or neither; got over_classes: {self.over_classes} and "
-                f"class_weights: {self.class_weights}"
-            )
-        return self
-
-
 class ReferenceConfig(Room):
     random: bool = Field(False, description="also train on random picks of the same size each round")
     full: bool = Field(False, description="also train once on the labels of the whole pool")
@@ -249,6 +220,7 @@ class RunConfig(Room):
 PATH_KEYS = (
     ("pool", "source"), ("pool", "images"), ("evaluation", "annotations"), ("evaluation", "images"),
     ("labelling", "annotations"), ("labelling", "initial_labels"),
+    ("selection", "constraints", "exclude"), ("selection", "constraints", "include"),
 )  # fmt: skip
 
 
@@ -285,13 +257,28 @@ def build_config(
     values = copy.deepcopy(values)
     for override in overrides:
         _apply(values, override)
-    for room, key in PATH_KEYS:
-        if isinstance(values.get(room), dict) and isinstance(values[room].get(key), str):
-            values = {**values, room: {**values[room], key: str((base / values[room][key]).resolve())}}
+    for *rooms, key in PATH_KEYS:
+        room: Any = values
+        for name in rooms:
+            room = room.get(name) if isinstance(room, dict) else None
+        if isinstance(room, dict) and isinstance(room.get(key), str):
+            room[key] = str((base / room[key]).resolve())
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
-        raise _config_error(error, where) from error
+        raise _config_error(error, where, RunConfig) from error
+
+
+def build_selection(values: dict[str, Any], where: str = "selection") -> SelectionConfig:
+    """Check plain values as the settings of a selection alone.
+
+    Raises:
+        ConfigError: names the key, what was found and what was expected.
+    """
+    try:
+        return SelectionConfig.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(error, where, SelectionConfig) from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -313,13 +300,13 @@ def _apply(values: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {override}: the value is not valid YAML", got=text) from error
 
 
-def _config_error(error: ValidationError, where: str) -> ConfigError:
+def _config_error(error: ValidationError, where: str, root: type[Room]) -> ConfigError:
     # A misspelt key is told before what is missing because of it.
     first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "config"
     more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = _keys_of(first["loc"][:-1])
+        known = _keys_of(first["loc"][:-1], root)
         guess = nearest(str(first["loc"][-1]), known)
         return ConfigError(
             f"{where}: no such key {key!r}{more}", got=first["loc"][-1], expected=", ".join(known),
@@ -331,8 +318,8 @@ def _config_error(error: ValidationError, where: str) -> ConfigError:
     )
 
 
-def _keys_of(location: tuple[int | str, ...]) -> list[str]:
-    model: Any = RunConfig
+def _keys_of(location: tuple[int | str, ...], root: type[Room]) -> list[str]:
+    model: Any = root
     for part in location:
         field = getattr(model, "model_fields", {}).get(part) if isinstance(part, str) else None
         model = field.annotation if field is not None else ScorerChoice if isinstance(part, int) else model

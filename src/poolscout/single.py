@@ -1,14 +1,12 @@
-"""One stage alone, outside a run: what the `train`, `score`, `select` and `evaluate` commands call."""
+"""One stage alone, outside a run: what the `train` and `evaluate` commands call."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.csv
 
 from poolscout.assemble import (
     image_reader,
@@ -18,16 +16,14 @@ from poolscout.assemble import (
     training_progress,
     training_set_of,
 )
-from poolscout.config import RunConfig, SelectionConfig, build_config
+from poolscout.config import RunConfig, build_config
 from poolscout.engine.progress import Progress
-from poolscout.errors import ConfigError, DataError, TableError, some
+from poolscout.errors import ConfigError, DataError
 from poolscout.evaluation import detect, evaluate, wmap
 from poolscout.formats.coco import read_coco
 from poolscout.labels import Oracle, sizes_of
 from poolscout.pool import PoolListing, list_pool
-from poolscout.selection import candidate_rows, select_images
-from poolscout.tables.atomic import atomic_path
-from poolscout.tables.declared import CLASSES_KEY, EMBEDDINGS, POOL, QUARANTINE, SCORES, SELECTION
+from poolscout.tables.declared import QUARANTINE
 from poolscout.tables.manifest import Work, file_hash, fingerprint
 from poolscout.tables.parquet import read_table, write_table
 from poolscout.tables.runfolder import RunFolder
@@ -102,63 +98,6 @@ def train_from_coco(
         "in quarantine": n_rejected,
         "models": out,
     }
-
-
-def select_from_tables(
-    scores: Path,
-    n: int,
-    out: Path,
-    *,
-    sampler: str,
-    rank_by: str | None,
-    pool: Path | None,
-    embeddings: Path | None,
-    settings: Mapping[str, Any],
-    seed: int,
-) -> pa.Table:
-    """Pick `n` images from score tables and write the selection as Parquet or CSV.
-
-    Args:
-        scores: table or folder of parts; its metadata names the classes.
-        settings: further keys of the config's `selection:`, e.g. metric and over_classes.
-
-    Raises:
-        ConfigError: a setting or score column that does not exist.
-    """
-    if n < 1:
-        raise ConfigError("--n: nothing to pick", got=n, expected="at least 1")
-    if out.suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"--out {out}: neither .csv nor .parquet", got=out.suffix or "no suffix", fix="add one")
-    for read in (scores, pool, embeddings):
-        if read is not None and out.resolve().is_relative_to(read.resolve()):
-            raise ConfigError(
-                f"--out {out}: that is what is read", got=read, expected="a file of its own", fix="choose another --out"
-            )
-    table = read_table(scores, SCORES)
-    columns = [c for c in table.column_names if c != "image_id" and not c.endswith("_per_class")]
-    if not columns:
-        raise TableError(f"{scores}: no score column", got=table.column_names, expected="e.g. entropy_max")
-    if rank_by is not None and rank_by not in columns:
-        raise ConfigError(f"{scores}: no score column {rank_by!r}", got=rank_by, expected=some(columns))
-    classes = json.loads((table.schema.metadata or {}).get(CLASSES_KEY, b"[]"))
-    if pool is not None:
-        table = candidate_rows(read_table(pool, POOL), table)
-    picks = select_images(
-        table,
-        read_table(embeddings, EMBEDDINGS) if embeddings is not None else None,
-        SelectionConfig(sampler=sampler, n=n, **settings),
-        n,
-        seed,
-        labelled=set(),
-        rank_by=rank_by or columns[0],
-        classes=classes,
-    )
-    if out.suffix == ".csv":
-        with atomic_path(out) as temporary:
-            pyarrow.csv.write_csv(picks, temporary)
-    else:
-        write_table(out, SELECTION, picks)
-    return picks
 
 
 def evaluate_on_coco(

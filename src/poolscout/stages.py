@@ -13,13 +13,14 @@ from poolscout.config import SelectionConfig
 from poolscout.errors import some
 from poolscout.evaluation import detect
 from poolscout.evaluation import evaluate as measure
+from poolscout.formats.embeddings import read_embeddings
 from poolscout.labelling import asked_for, ids_of
 from poolscout.scoring import score_pool
-from poolscout.selection import candidate_rows, select_images
+from poolscout.selection import candidate_rows, needs_boxes, needs_embeddings, notes_of, select_images
 from poolscout.tables.atomic import write_json
-from poolscout.tables.declared import DETECTIONS, EMBEDDINGS, QUARANTINE, SCORES, SELECTION
+from poolscout.tables.declared import BOX_COUNTS, DETECTIONS, QUARANTINE, SCORES, SELECTION
 from poolscout.tables.manifest import Work, file_hash
-from poolscout.tables.parquet import read_table, write_table
+from poolscout.tables.parquet import iter_parts, read_table, write_table
 from poolscout.tables.runfolder import read_json
 from poolscout.training import train_ensemble
 from poolscout.training.member import n_steps
@@ -163,8 +164,13 @@ def select(world: World, arm: Arm, number: int) -> None:
     """Pick this round's images; a reference arm, which has no scores, picks from what is left of the pool."""
     folder = arm.round(number)
     inputs, scored = {"labels": file_hash(folder / "labels.json")}, (folder / "score.manifest.json").exists()
+    limits = arm.selection.constraints
     if scored:
         inputs |= {"scores": file_hash(folder / "scores"), "embeddings": file_hash(folder / "embeddings")}
+    if needs_boxes(arm.selection):
+        inputs["detections"] = file_hash(folder / "detections")
+    lists = {"exclude": limits.exclude, "include": limits.include}
+    inputs |= {name: file_hash(listed) for name, listed in lists.items() if isinstance(listed, Path)}
 
     def do() -> None:
         labelled, outstanding = _taken(arm, number)
@@ -172,14 +178,19 @@ def select(world: World, arm: Arm, number: int) -> None:
             candidate_rows(world.pool, read_table(folder / "scores", SCORES))
             if scored
             else _without(world.pool, labelled | outstanding),
-            read_table(folder / "embeddings", EMBEDDINGS) if scored else None,
+            read_embeddings(folder / "embeddings") if scored and needs_embeddings(arm.selection) else None,
             arm.selection,
             arm.selection.n,
             world.seed(f"select {number}"),
             labelled=labelled,
             rank_by=world.config.scoring.scorers[0].column if scored else None,
             classes=world.classes,
+            detections=iter_parts(folder / "detections", DETECTIONS, BOX_COUNTS) if scored else None,
+            pool=world.pool,
+            device=str(world.device),
         )
+        for note in notes_of(picks):
+            world.progress.say(f"{arm.title}round {number}: {note}")
         write_table(folder / "selection.parquet", SELECTION, picks)
 
     work = Work("select", {**arm.selection.model_dump(mode="json"), "seed": world.config.seed}, inputs)

@@ -20,7 +20,7 @@ from poolscout.formats.coco import CocoFile, read_coco
 from poolscout.labels import LabelStore, Oracle, sizes_of
 from poolscout.pool import ImageReader, image_files, list_pool
 from poolscout.scoring import check_scoring
-from poolscout.selection import check_sampler
+from poolscout.selection import check_constraints, check_sampler
 from poolscout.selection.over_classes import class_weights
 from poolscout.tables.atomic import write_json, write_text
 from poolscout.tables.declared import POOL, QUARANTINE
@@ -233,6 +233,7 @@ def _check_fit(world: World) -> None:
     check_scoring(world.config.scoring.scorers, unet_gives(world.config.detector, world.config.training.members))
     check_sampler(world.config.selection.sampler)
     class_weights(world.config.selection, world.classes)
+    check_constraints(world.config.selection, world.classes, world.pool)
     check_sampler(world.config.labelling.initial_sampler, scored=False)
     _check_budget(world)
     if world.oracle is None and (world.config.references.random or world.config.references.full):

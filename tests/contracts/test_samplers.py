@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from poolscout.config import SelectionConfig
+from poolscout.config import SelectionConfig, build_selection
 from poolscout.errors import ConfigError, NonFiniteError
 from poolscout.selection import select, select_images
 from poolscout.selection.registry import samplers
@@ -143,3 +145,70 @@ def test_the_inputs_are_left_alone(sampler: str) -> None:
     select(n=12, sampler=sampler, **given)
     for name, array in given.items():
         np.testing.assert_array_equal(array, before[name])
+
+
+CONSTRAINTS = {
+    "cap": {"cap_per_sequence": 3},
+    "gap": {"min_gap": 9},
+    "boxes": {"budget_boxes": 20},
+    "minutes": {"budget_minutes": 4},
+    "near-duplicates": {"min_distance": 4.0},
+    "prefilter": {"prefilter": 1.5},
+    "lists": {"include": ["seq/0050.jpg", "seq/0002.jpg"], "exclude": ["seq/0001.jpg"]},
+    "classes": {"classes": ["a", "b"], "class_quota": {"a": 0.75, "b": 0.25}},
+}
+
+
+def constrained(sampler: str, n: int, keys: dict, order: np.ndarray | slice = slice(None)) -> pa.Table:
+    """Image i has i mod 3 boxes and frame i; both tables in another order of their rows."""
+    candidates, embeddings = tables()
+    candidates = candidates.append_column("frame", pa.array(range(N_IMAGES)))
+    boxes = np.repeat(np.arange(N_IMAGES), np.arange(N_IMAGES) % 3)
+    detections = pa.table(
+        {
+            "image_id": candidates["image_id"].take(pa.array(boxes)),
+            "member": pa.array(np.full(len(boxes), -1, np.int32)),
+            "probability": pa.array(np.ones(len(boxes), np.float32)),
+        }
+    )
+    places = np.arange(N_IMAGES)[order]
+    return select_images(
+        candidates.take(places), embeddings.take(places[::-1]),
+        build_selection({"sampler": sampler, "constraints": keys, "price": {"seconds_per_box": 10}}), n, 3,
+        labelled=set(), rank_by="s", classes=("a", "b"), detections=[detections], pool=candidates,
+    )  # fmt: skip
+
+
+@every
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_constraints_hold_around_any_sampler(sampler: str, name: str) -> None:
+    if name == "classes" and "scores" not in samplers.get(sampler).needs:
+        with pytest.raises(ConfigError, match="does not look at scores"):
+            constrained(sampler, 20, CONSTRAINTS[name])
+        return
+    table = constrained(sampler, 20, CONSTRAINTS[name])
+    picks = [int(image_id[4:8]) for image_id in table["image_id"].to_pylist()]
+    given, boxes = arrays(), sum(pick % 3 for pick in picks)
+    assert len(set(picks)) == len(picks) <= 20
+    assert len(picks) == 20 or name in ("gap", "boxes", "minutes", "near-duplicates")
+    clips = given["sequences"][picks]
+    for one, other in combinations(range(len(picks)), 2):
+        apart = ((given["embeddings"][picks[one]] - given["embeddings"][picks[other]]) ** 2).sum()
+        assert name != "near-duplicates" or apart >= 4.0
+        assert name != "gap" or clips[one] != clips[other] or abs(picks[one] - picks[other]) >= 9
+    assert name != "cap" or max(np.bincount(clips)) <= 3
+    assert name != "boxes" or boxes <= 20
+    assert name != "minutes" or boxes * 10 <= 240
+    assert name != "prefilter" or set(picks) <= set(np.argsort(-given["scores"])[:30].tolist())
+    assert name != "lists" or (picks[:2] == [50, 2] and 1 not in picks)
+    assert name != "classes" or Counter(table["class"].to_pylist()) == {"a": 15, "b": 5}
+    again = constrained(sampler, 20, CONSTRAINTS[name], np.random.default_rng(4).permutation(N_IMAGES))
+    assert again.equals(table)
+
+
+@every
+def test_a_start_comes_first_and_counts(sampler: str) -> None:
+    picks = select(n=9, sampler=sampler, start=[41, 7], **arrays()).tolist()
+    assert picks[:2] == [41, 7]
+    assert len(set(picks)) == 9
+    assert select(n=2, sampler=sampler, start=[41, 7], **arrays()).tolist() == [41, 7]

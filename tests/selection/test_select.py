@@ -13,7 +13,7 @@ import poolscout
 from poolscout.config import SelectionConfig
 from poolscout.errors import CapabilityError, ConfigError, DataError, NonFiniteError, TableError
 from poolscout.selection import candidate_rows, check_sampler, select, select_images
-from poolscout.selection.registry import Candidates, Sampler, samplers
+from poolscout.selection.registry import Candidates, Picked, Sampler, samplers
 from poolscout.tables.declared import SELECTION
 
 SCORES = [0.1, 0.7, 0.4]
@@ -41,11 +41,12 @@ def choose(n: int, sampler: str = "top-n", table: pa.Table | None = None, **more
 def far_from_labelled() -> Iterator[None]:
     """A sampler that looks at embeddings, registered for one test."""
 
-    def pick(given: Candidates, n: int, generator: np.random.Generator) -> np.ndarray:
+    def pick(given: Candidates, n: int, generator: np.random.Generator) -> Picked:
         assert given.embeddings is not None
         assert given.labelled_embeddings is not None
-        gaps = np.linalg.norm(given.embeddings[:, None] - given.labelled_embeddings[None], axis=2).min(1)
-        return np.argsort(-gaps, kind="stable")[:n]
+        own = given.embeddings[given.rows_of(np.arange(given.n))]
+        gaps = np.linalg.norm(own[:, None] - given.labelled_embeddings[None], axis=2).min(1)
+        return Picked(np.argsort(-gaps, kind="stable")[:n])
 
     samplers.add("far", Sampler("far", pick, ("embeddings",)))
     yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -91,3 +91,30 @@ def show(result: dict[str, Any], as_json: bool, title: str = "") -> None:
     for key, value in result.items():
         shown = f"{value:.4f}" if isinstance(value, float) else str(value)
         stdout.print(f"[dim]{escape(key.ljust(width))}[/]  {escape(shown)}")  # unfolded: a path stays one word
+
+
+def show_table(rows: Sequence[Mapping[str, Any]], fractions: str | None = None) -> None:
+    """Rows with the same kind of cells below each other; a row may lack a cell.
+
+    Args:
+        rows: the first column's cells name the rows.
+        fractions: format of numbers with a fraction, if not as `plain`.
+    """
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns]
+    for row in rows:
+        cells = [row.get(name) for name in columns]
+        lines.append([fractions.format(c) if fractions and isinstance(c, float) else plain(c) for c in cells])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for number, (name, *figures) in enumerate(lines):
+        right = [cell.rjust(width) for cell, width in zip(figures, widths[1:], strict=True)]
+        text = escape("  ".join([name.ljust(widths[0]), *right]))
+        stdout.print(f"[dim]{text}[/]" if number == 0 else text)
+    stdout.print()
+
+
+def plain(value: Any) -> str:
+    """A value for people: thousands marked, four digits of a fraction."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"

@@ -33,7 +33,10 @@ def config_markdown() -> str:
     text = CONFIG_HEAD + _room("(top level)", RunConfig, skip_rooms=True)
     for name, field in RunConfig.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            text += _room(f"{name}:", field.annotation)
+            text += _room(f"{name}:", field.annotation, skip_rooms=True)
+            for inner, below in field.annotation.model_fields.items():
+                if isinstance(below.annotation, type) and issubclass(below.annotation, BaseModel):
+                    text += _room(f"{name}.{inner}:", below.annotation)
     return text + _room("each of scoring.scorers:", ScorerChoice)
 
 

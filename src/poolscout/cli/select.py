@@ -1,83 +1,88 @@
-"""`poolscout select`: pick a batch from score tables."""
+"""`poolscout select`: pick a batch from score tables, or compare what several samplers would pick."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Any
 
-import typer
-
-from poolscout.cli.console import ConsoleProgress, JsonOption, show
+from poolscout.cli import select_options as option
+from poolscout.cli.console import ConsoleProgress, JsonOption, plain, show, show_table
 from poolscout.errors import ConfigError
 
 
 def select(
-    scores: Annotated[Path, typer.Option(help="Score table: a file or a folder of parts.")],
-    n: Annotated[int, typer.Option("--n", help="Images to pick.")],
-    out: Annotated[Path, typer.Option(help="selection.parquet, or a .csv.")] = Path("selection.parquet"),
-    sampler: Annotated[str, typer.Option(help="top-n, random or random-per-sequence.")] = "top-n",
-    rank_by: Annotated[str | None, typer.Option(help="Score column; default: the table's first.")] = None,
-    pool: Annotated[Path | None, typer.Option(help="Pool table with sequences.")] = None,
-    embeddings: Annotated[Path | None, typer.Option(help="Embedding table: a file or a folder.")] = None,
-    metric: Annotated[Literal["euclidean", "cosine"], typer.Option(help="Distance between embeddings.")] = "euclidean",
-    over_classes: Annotated[
-        Literal["max", "mean", "weighted"] | None,
-        typer.Option(help="An image's score from those of its classes; default: max."),
-    ] = None,
-    class_weight: Annotated[
-        list[str], typer.Option(metavar="CLASS=WEIGHT", help="Weigh a class; others weigh 1. Implies weighted.")
-    ] = [],  # noqa: B006  (typer copies it)
-    normalise_classes: Annotated[
-        bool, typer.Option("--normalise-classes", help="Rank within each class first: none takes the whole batch.")
-    ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of samplers that draw.")] = 0,
+    scores: option.Scores,
+    n: option.N,
+    out: option.Out = None,
+    sampler: option.SamplerName = "top-n",
+    compare: option.Compare = None,
+    rank_by: option.RankBy = None,
+    pool: option.Pool = None,
+    embeddings: option.EmbeddingsPath = None,
+    detections: option.Detections = None,
+    labelled: option.Labelled = None,
+    repeats: option.Repeats = False,
+    metric: option.Metric = "euclidean",
+    score_power: option.ScorePower = 1.0,
+    over_classes: option.OverClasses = None,
+    class_weight: option.ClassWeight = [],  # noqa: B006  (typer copies it)
+    normalise_classes: option.NormaliseClasses = False,
+    classes: option.Classes = None,
+    quota: option.Quota = None,
+    budget_boxes: option.BudgetBoxes = None,
+    budget_minutes: option.BudgetMinutes = None,
+    seconds_per_image: option.SecondsPerImage = 0.0,
+    seconds_per_box: option.SecondsPerBox = 0.0,
+    min_probability: option.MinProbability = 0.5,
+    cap_per_sequence: option.CapPerSequence = None,
+    min_gap: option.MinGap = None,
+    gap_to_labelled: option.GapToLabelled = False,
+    min_distance: option.MinDistance = None,
+    prefilter: option.Prefilter = None,
+    exclude: option.Exclude = None,
+    include: option.Include = None,
+    keys: option.Keys = None,
+    device: option.Device = "auto",
+    seed: option.Seed = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Pick a batch of images from tables that a scoring pass wrote.
 
-    Example: `poolscout select --scores runs/first/round-000/scores --n 100 --out picks.csv`
+    Example: `poolscout select --scores round-000/scores --n 100 --out picks.csv`
+
+    Example: `poolscout select --scores s/scores --embeddings s/embeddings --n 500 --compare top-n,coreset,kmeans++`
     """
-    from poolscout.single import select_from_tables
+    values = option.selection_values(locals())
+    if n < 1:
+        raise ConfigError("--n: nothing to pick", got=n, expected="at least 1")
+    from poolscout.config import build_selection
+    from poolscout.single_select import Sources, compare_samplers, select_from_tables
 
-    if class_weight and over_classes not in (None, "weighted"):
-        raise ConfigError(
-            f"--class-weight does not go with --over-classes {over_classes}", got=", ".join(class_weight),
-            expected="--over-classes weighted", fix="leave one of them out",
-        )  # fmt: skip
-    picks = select_from_tables(
-        scores,
-        n,
-        out,
-        sampler=sampler,
-        rank_by=rank_by,
-        pool=pool,
-        embeddings=embeddings,
-        settings={
-            "metric": metric,
-            "over_classes": over_classes or ("weighted" if class_weight else "max"),
-            "class_weights": _weights(class_weight) if class_weight or over_classes == "weighted" else None,
-            "normalise_classes": normalise_classes,
-        },
-        seed=seed,
-    )
-    if picks.num_rows < n:
-        ConsoleProgress().say(f"{n} were asked for, {picks.num_rows} are there")
-    show({"picked": picks.num_rows, "sampler": sampler, "written": out}, as_json)
+    sources = Sources(scores, rank_by, pool, embeddings, detections, labelled, repeats, keys, device)
+    config = build_selection(values, "poolscout select")
+    if compare is not None:
+        _show_comparison(compare_samplers(option.split(compare), sources, config, out, seed), as_json)
+        return
+    result = select_from_tables(sources, config, out or Path("selection.parquet"), seed)
+    _say(result, as_json)
+    show(result if as_json else {name: plain(value) for name, value in result.items()}, as_json)
 
 
-def _weights(given: list[str]) -> dict[str, float]:
-    weights: dict[str, float] = {}
-    for one in given:
-        name, _, text = one.rpartition("=")
-        try:
-            weight = float(text)
-        except ValueError:
-            weight = -1.0
-        if not name or not 0 <= weight <= 1e6:
-            raise ConfigError(
-                f"--class-weight {one}: not a weight", got=one, expected="CLASS=WEIGHT, 0 to 1,000,000, e.g. bicycle=2"
-            )
-        if name in weights:
-            raise ConfigError(f"--class-weight: two weights for {name!r}", got=given, fix="leave one of them out")
-        weights[name] = weight
-    return weights
+def _show_comparison(result: dict[str, Any], as_json: bool) -> None:
+    _say(result, as_json)
+    if as_json:
+        show(result, as_json)
+        return
+    show_table(result["samplers"])
+    overlap = result["overlap"]
+    in_order = [{"shared with": one, **{other: overlap[one].get(other) for other in overlap}} for one in overlap]
+    show_table(in_order, fractions="{:.0%}")
+    if "written" in result:
+        show({"written": result["written"]}, as_json)
+
+
+def _say(result: dict[str, Any], as_json: bool) -> None:
+    """Notes go to people line by line; machines find them in the result."""
+    if not as_json:
+        for note in result.pop("notes"):
+            ConsoleProgress().say(note)

@@ -7,10 +7,14 @@ from numbers import Integral
 from typing import Any, cast, get_args
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from poolscout.errors import ConfigError, DataError, NonFiniteError, nearest, some
-from poolscout.selection.registry import Candidates, Metric, Positions, run_sampler, samplers
+from poolscout.selection.constraints import Lane, pick_batch
+from poolscout.selection.registry import Candidates, Metric, Positions, samplers
+
+_NUMBERS_AT_ONCE = 1 << 20
 
 
 def select(
@@ -22,6 +26,9 @@ def select(
     labelled_embeddings: ArrayLike | None = None,
     seed: int = 0,
     sequences: ArrayLike | None = None,
+    score_power: float = 1.0,
+    start: ArrayLike | None = None,
+    device: str = "cpu",
 ) -> Positions:
     """Positions of the images to label next, in pick order.
 
@@ -34,14 +41,17 @@ def select(
         labelled_embeddings: [n_labelled, d] of what is labelled already, for samplers that keep away from it.
         seed: of samplers that draw; the same seed gives the same picks.
         sequences: [n_images] numbers or names of the recordings, for samplers that look at them.
+        score_power: samplers that weigh distances by scores use score^score_power; with 0 they need no scores.
+        device: where samplers that can use a GPU calculate, e.g. "cuda"; the picks are the same everywhere.
+        start: positions that are picked already: they come first, count for n, and are kept away from.
 
     Returns:
         int64 [min(n, n_images)], distinct. Ties go to the lowest position.
 
     Raises:
-        ConfigError: an unknown sampler or metric, or a negative n.
+        ConfigError: an unknown sampler or metric, a negative n or score_power.
         CapabilityError: the sampler needs what was not given.
-        DataError: shapes that do not fit together.
+        DataError: shapes that do not fit together; start with positions that are not there, twice, or more than n.
         NonFiniteError: NaN or infinity; names the positions.
 
     Example:
@@ -62,8 +72,37 @@ def select(
     labelled = _floats(labelled_embeddings, "labelled_embeddings", 2)
     n_images = _common_length(arrays)
     _check_same_d(arrays["embeddings"], labelled)
-    candidates = Candidates(n_images, metric=cast(Metric, metric), labelled_embeddings=labelled, **arrays)
-    return run_sampler(chosen, candidates, check_budget(n), seed)
+    candidates = Candidates(
+        n_images, metric=cast(Metric, metric), labelled_embeddings=labelled, score_power=_power(score_power),
+        device=device, **arrays,
+    )  # fmt: skip
+    n = check_budget(n)
+    return pick_batch(chosen, [Lane(candidates)], n, seed, start=_start(start, n, n_images)).positions
+
+
+def _power(score_power: float) -> float:
+    if not 0 <= score_power < np.inf:
+        raise ConfigError("score_power is no power", got=score_power, expected="0 or more", fix="1 is the paper's")
+    return float(score_power)
+
+
+def _start(given: ArrayLike | None, n: int, n_images: int) -> Positions:
+    positions = np.empty(0, np.int64) if given is None else np.asarray(given)
+    if not positions.size:
+        return np.empty(0, np.int64)
+    if positions.ndim != 1 or positions.dtype.kind not in "iu" or positions.min() < 0 or positions.max() >= n_images:
+        raise DataError(
+            "start: no positions of images",
+            got=f"{positions.dtype} {list(positions.shape)}: {some(positions.ravel().tolist())}",
+            expected=f"whole numbers from 0 to {n_images - 1}",
+            fix="pass what an earlier select returned",
+        )
+    if len(np.unique(positions)) < len(positions) or len(positions) > n:
+        raise DataError(
+            "start: too many positions", got=f"{len(positions)}, {len(np.unique(positions))} of them different",
+            expected=f"at most n = {n}, each once", fix="leave some out, or raise n: those of start count for it",
+        )  # fmt: skip
+    return positions.astype(np.int64)
 
 
 def check_budget(n: int | np.integer) -> int:
@@ -77,17 +116,35 @@ def check_budget(n: int | np.integer) -> int:
     return int(n)
 
 
-def check_finite(values: np.ndarray, name: str, image_ids: Sequence[str] | None = None) -> None:
-    """Refuse NaN and infinity in the rows of `values`.
+def check_finite(
+    values: np.ndarray,
+    name: str,
+    image_ids: Sequence[str] | pa.Array | pa.ChunkedArray | None = None,
+    rows: Positions | None = None,
+) -> None:
+    """Refuse NaN and infinity in the rows of `values`, block by block.
+
+    Args:
+        values: [m] or [m, d].
+        name: of the values, for the message.
+        image_ids: of the images; None: the message gives positions.
+        rows: the row of each image; None where image i is row i.
 
     Raises:
         NonFiniteError: names the image ids, or the positions when those are not given.
     """
-    bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim)))).tolist()
+    n = len(values) if rows is None else len(rows)
+    size = max(1, _NUMBERS_AT_ONCE // max(1, values[:1].size))
+    bad: list[int] = []
+    for lo in range(0, n, size):
+        block = values[lo : lo + size] if rows is None else values[rows[lo : lo + size]]
+        sick = ~np.isfinite(block)
+        if sick.any():
+            bad.extend((lo + np.flatnonzero(sick.reshape(len(block), -1).any(1))).tolist())
     if bad:
         raise NonFiniteError(
             f"{name}: NaN or infinity in {len(bad)} rows",
-            got=f"positions {some(bad)}" if image_ids is None else some(image_ids[i] for i in bad),
+            got=f"positions {some(bad)}" if image_ids is None else some(str(image_ids[i]) for i in bad),
             expected="finite numbers",
             fix="look at these images and at the model that scored them",
         )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.config import SelectionConfig
-from poolscout.errors import CapabilityError, ConfigError, TableError, some
-from poolscout.selection.api import check_budget, check_finite
-from poolscout.selection.over_classes import rank_over_classes
-from poolscout.selection.registry import Candidates, Sampler, run_sampler, samplers
-from poolscout.tables.declared import SELECTION
+from poolscout.errors import CapabilityError, TableError, some
+from poolscout.formats.embeddings import Embeddings
+from poolscout.selection.api import check_budget
+from poolscout.selection.columns import frame_column
+from poolscout.selection.constraints import Asked, pick_batch
+from poolscout.selection.feed import Feed, check_ranking, feed_of
+from poolscout.selection.keys import Keys, fingerprints, read_keys, write_keys
+from poolscout.selection.limits import check_classes, limits_of, listed_ids
+from poolscout.selection.reasons import selection_table
+from poolscout.selection.registry import samplers
 
 
 def check_sampler(name: str, *, scored: bool = True) -> None:
@@ -39,20 +44,37 @@ def check_sampler(name: str, *, scored: bool = True) -> None:
         )
 
 
+def check_constraints(config: SelectionConfig, classes: Sequence[str], pool: pa.Table) -> None:
+    """Refuse, before anything is trained, constraints that this pool cannot be held to.
+
+    Raises:
+        ConfigError: no such class; a sampler without scores is to go round-robin over classes.
+        DataError: a list of images that cannot be read.
+        CapabilityError, TableError: frame numbers are needed, and images have none.
+    """
+    check_ranking(samplers.get(config.sampler), config)
+    check_classes(config, classes)
+    for listed in (config.constraints.exclude, config.constraints.include):
+        listed_ids(listed)
+    if config.constraints.min_gap is not None:
+        frame_column(pool, pool["image_id"], "images")
+
+
 def candidate_rows(pool: pa.Table, scores: pa.Table) -> pa.Table:
     """The rows of a pool table that have scores, with the score table's columns, by image_id.
 
     (Arrow's own join refuses list columns such as the per-class scores.)
     """
-    strangers = set(scores["image_id"].to_pylist()) - set(pool["image_id"].to_pylist())
-    if strangers:
+    ids = scores["image_id"].combine_chunks()
+    strangers = ids.filter(pc.invert(pc.is_in(ids, value_set=pool["image_id"].combine_chunks())))
+    if len(strangers):
         raise TableError(
             f"{len(strangers)} images have scores but are not in the pool",
-            got=some(sorted(strangers)),
+            got=some(sorted(strangers.to_pylist())),
             expected="scores of this pool's images",
             fix="name the pool that was scored",
         )
-    where = pc.index_in(pool["image_id"], scores["image_id"].combine_chunks())
+    where = pc.index_in(pool["image_id"], value_set=ids)
     scored = pool.filter(where.is_valid())
     matched = scores.take(where.drop_null())
     for name in scores.column_names:
@@ -63,148 +85,72 @@ def candidate_rows(pool: pa.Table, scores: pa.Table) -> pa.Table:
 
 def select_images(
     candidates: pa.Table,
-    embeddings: pa.Table | None,
+    embeddings: pa.Table | Embeddings | None,
     config: SelectionConfig,
     n: int,
     seed: int,
     *,
-    labelled: Collection[str],
+    labelled: Collection[str] | pa.Array,
     rank_by: str | None = None,
     classes: Sequence[str] = (),
+    detections: Iterable[pa.Table] | None = None,
+    pool: pa.Table | None = None,
+    keys: Path | None = None,
+    device: str = "cpu",
 ) -> pa.Table:
-    """Pick `n` images, or all there are when there are fewer; the order of the rows does not matter.
+    """Pick `n` images within the constraints, or all there are when there are fewer; the rows' order does not matter.
 
     Args:
-        candidates: image_id; `sequence` for samplers that look at it; the score column `rank_by` and, beside it,
+        candidates: image_id; `sequence` and `frame` for what looks at them; the score column `rank_by` and, beside it,
             `{rank_by}_per_class`.
-        embeddings: embedding table with a row for each candidate, for samplers that look at it.
-        config: sampler and metric; how the scores of classes become one.
-        n: images to pick.
+        embeddings: with one for each candidate, for samplers and constraints that look at them; never copied as a
+            whole, except a table whose embeddings lie in several chunks.
+        config: sampler and metric; how the scores of classes become one; constraints and prices.
+        n: images to pick, those that must be included among them.
         seed: of samplers that draw.
-        labelled: image ids that have labels; a candidate among them is picked as a repeat. For samplers that measure
-            distances, those with embeddings count as centres.
+        labelled: image ids that have labels; a candidate among them is picked as a repeat and costs nothing. For
+            whatever measures distances, those with embeddings count as centres.
         rank_by: the score to rank by; None for samplers that do not look at scores.
         classes: names in the order of the per-class scores.
+        detections: parts of a detection table, for budgets in boxes or minutes; read only when they are needed.
+        pool: image_id, sequence and frame of the labelled images, for constraints.gap_to_labelled.
+        keys: folder in which samplers that measure distances keep them: what is still valid of an earlier selection is
+            used, and what this one knows replaces it. The picks are the same with and without.
+        device: where samplers that can use a GPU calculate; the picks are the same everywhere.
 
     Returns:
-        The selection table, in pick order. Ties go to the lowest image_id.
+        The selection table, in pick order; `notes_of` it says what the constraints did. Ties go to the lowest image_id.
 
     Raises:
-        ConfigError: an unknown sampler, a negative n.
-        CapabilityError: the sampler needs what is not given.
-        TableError: the candidates lack `rank_by`; an image is there twice, or without an embedding.
+        ConfigError: an unknown sampler or class, a negative n, settings that contradict each other.
+        CapabilityError: the sampler or a constraint needs what is not given.
+        DataError: a list of images that cannot be read, or that is not of the candidates.
+        TableError: the candidates lack `rank_by`; an image is there twice, or without an embedding or frame number.
         NonFiniteError: NaN or infinity in a score or an embedding; names the image ids.
     """
-    chosen = samplers.get(config.sampler)
-    if "scores" not in chosen.needs and _how_ranked(config):
-        raise ConfigError(
-            f"sampler {chosen.name!r} does not look at scores, but they are to be ranked by {_how_ranked(config)}",
-            got=chosen.name, expected="a sampler that does, e.g. top-n",
-            fix="choose another sampler, or leave over_classes, class_weights and normalise_classes out",
-        )  # fmt: skip
-    rows = candidates.take(pc.sort_indices(candidates["image_id"]))
-    ids = rows["image_id"].to_pylist()
-    _check_distinct(ids)
-    scores, best = _scores(rows, ids, rank_by, config, classes)
-    vectors, labelled_vectors = _embeddings(embeddings, ids, labelled, chosen)
-    feed = Candidates(len(ids), scores, vectors, _sequences(rows), config.metric, labelled_vectors)
-    picks = run_sampler(chosen, feed, check_budget(n), seed)
-    ranked_by = rank_by if "scores" in chosen.needs else None
-    reason = f"{chosen.name} by {ranked_by}" if ranked_by else chosen.name
-    if n > len(ids):
-        reason += f"; {n} asked, {len(ids)} there"
-    if not ranked_by:
-        scores, best = None, None
-    elif scores is not None and (over := _how_ranked(config)):
-        reason = reason.replace(f"by {ranked_by}", f"by {ranked_by}, {over}")
-    picked = _with_reasons(
-        rows.take(picks), None if scores is None else scores[picks],
-        None if best is None else [classes[c] for c in best[picks]], reason, labelled,
+    chosen, n = samplers.get(config.sampler), check_budget(n)
+    check_ranking(chosen, config)
+    earlier = None if keys is None else read_keys(keys, config.metric)
+    feed = feed_of(
+        candidates, embeddings, config, chosen, labelled=labelled, rank_by=rank_by, classes=classes, keys=earlier,
+        device=device,
     )  # fmt: skip
-    return SELECTION.check(picked, "selection")
+    limits = limits_of(feed, config, n, detections, pool)
+    batch = pick_batch(chosen, limits.lanes, n, seed, gates=limits.gates, start=limits.start, barred=limits.barred)
+    if keys is not None and batch.asked is not None:
+        write_keys(keys, _learned(feed, batch.asked))
+    return selection_table(feed, config, chosen, limits, batch, n)
 
 
-def _how_ranked(config: SelectionConfig) -> str:
-    """In words, where it is not the highest class of plain scores."""
-    words = [] if config.over_classes == "max" else [f"{config.over_classes} over classes"]
-    return ", ".join([*words, *(["classes normalised"] if config.normalise_classes else [])])
-
-
-def _with_reasons(
-    picked: pa.Table, scores: np.ndarray | None, best: list[str] | None, reason: str, labelled: Collection[str]
-) -> pa.Table:
-    n = picked.num_rows
-    return pa.table(
-        {
-            "rank": pa.array(np.arange(n), pa.int32()),
-            "image_id": picked["image_id"],
-            "score": pa.nulls(n, pa.float32()) if scores is None else pa.array(scores.astype(np.float32)),
-            "class": pa.array([None] * n if best is None else best, pa.string()),
-            "distance": pa.nulls(n, pa.float32()),
-            "reason": pa.array([reason] * n, pa.string()),
-            "labelled_already": pc.is_in(picked["image_id"], pa.array(sorted(labelled), pa.string())),
-        }
-    )
-
-
-def _check_distinct(sorted_ids: Sequence[str]) -> None:
-    double = [a for a, b in pairwise(sorted_ids) if a == b]
-    if double:
-        raise TableError(
-            f"{len(double)} candidates are there twice", got=some(double), expected="each image_id once",
-            fix="drop the doubles",
-        )  # fmt: skip
-
-
-def _scores(
-    rows: pa.Table, ids: Sequence[str], rank_by: str | None, config: SelectionConfig, classes: Sequence[str]
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Each candidate's score and the class that brings most of it; None for what is not known."""
-    if rank_by is None:
-        return None, None
-    if rank_by not in rows.column_names:
-        raise TableError(
-            f"the candidates have no score column {rank_by!r}", got=some(rows.column_names, 20), expected=rank_by,
-            fix="score the pool with this scorer and aggregate first",
-        )  # fmt: skip
-    scores = rows[rank_by].to_numpy().astype(np.float64)
-    check_finite(scores, rank_by, ids)
-    column = f"{rank_by}_per_class"
-    if column not in rows.column_names or not classes:
-        if _how_ranked(config):
-            raise TableError(
-                f"the candidates cannot be ranked by {_how_ranked(config)}",
-                got=f"no column {column!r}" if classes else "scores that do not say which classes they are of",
-                expected="scores of each class, as the scoring pass writes them",
-                fix="score again with this release, or leave over_classes and normalise_classes out",
-            )
-        return scores, None
-    per_class = np.array(rows[column].to_pylist(), np.float64).reshape(len(ids), len(classes))
-    check_finite(per_class, column, ids)
-    ranked, best = rank_over_classes(per_class, config, classes)
-    return ranked if _how_ranked(config) else scores, best
-
-
-def _sequences(rows: pa.Table) -> np.ndarray | None:
-    if "sequence" not in rows.column_names:
-        return None
-    return np.unique(rows["sequence"].to_numpy(), return_inverse=True)[1].astype(np.int64)
-
-
-def _embeddings(
-    table: pa.Table | None, ids: Sequence[str], labelled: Collection[str], chosen: Sampler
-) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Embeddings of the candidates and of the labelled images, when the sampler looks at them."""
-    if table is None or "embeddings" not in chosen.needs:
-        return None, None
-    vectors = np.stack(table["embedding"].to_numpy()) if table.num_rows else np.empty((0, 0), np.float32)
-    at = {image_id: position for position, image_id in enumerate(table["image_id"].to_pylist())}
-    missing = [image_id for image_id in ids if image_id not in at]
-    if missing:
-        raise TableError(
-            f"{len(missing)} candidates have no embedding", got=some(missing), expected="one for each candidate",
-            fix="take scores and embeddings from the same scoring pass",
-        )  # fmt: skip
-    of_candidates = vectors[[at[image_id] for image_id in ids]]
-    check_finite(of_candidates, "embedding", ids)
-    return of_candidates, vectors[[at[image_id] for image_id in sorted(labelled) if image_id in at]]
+def _learned(feed: Feed, asked: Asked) -> Keys:
+    """What a selection knows of distances now."""
+    seen = feed.candidates
+    assert seen.embeddings is not None
+    assert seen.labelled_embeddings is not None
+    labelled = fingerprints(seen.labelled_embeddings, np.arange(len(seen.labelled_embeddings)))
+    return Keys(
+        seen.metric, feed.ids.take(pa.array(asked.positions)),
+        fingerprints(seen.embeddings, seen.rows_of(asked.positions)), asked.known,
+        pa.concat_arrays([feed.centres, feed.ids.take(pa.array(asked.centres))]),
+        np.concatenate([labelled, fingerprints(seen.embeddings, seen.rows_of(asked.centres))]),
+    )  # fmt: skip

@@ -11,6 +11,7 @@ _list = pa.list_(_f32)
 
 CLASSES_KEY = b"poolscout.classes"  # in the metadata of a score table: the classes' names, as a JSON list
 PROVENANCE_KEY = b"poolscout.probabilities"  # and of what kind the probabilities were
+NOTES_KEY = b"poolscout.notes"  # in that of a selection: what is to be said of the whole batch, as a JSON list
 ENSEMBLE = -1  # `member` of boxes decoded from the ensemble's mean map
 
 _image_id = Column("image_id", _text, "", "path or URI relative to the pool's root; never a row number")
@@ -106,6 +107,8 @@ DETECTIONS = TableSpec(
     ),
 )
 
+BOX_COUNTS = ("image_id", "member", "probability")  # the columns that tell how many boxes an image shows
+
 SELECTION = TableSpec(
     "selection",
     1,
@@ -114,11 +117,31 @@ SELECTION = TableSpec(
         Column("rank", _i32, "", "0 = picked first"),
         _image_id,
         Column("score", _f32, "", "the score it was ranked by; empty for samplers that ignore scores", True),
-        Column("class", _text, "", "the class that brings most of the score", True),
-        Column("distance", _f32, "", "distance to the nearest centre when picked; empty where none is used", True),
-        Column("reason", _text, "", "sampler and constraint that put it here"),
+        Column("class", _text, "", "the class whose turn it was, else the one that brings most of the score", True),
+        Column("distance", _f32, "", "distance to the nearest centre when picked; empty where none is measured", True),
+        Column("reason", _text, "", "the sampler, by which score, and which constraints moved it"),
         Column("labelled_already", _bool, "", "a repeated pick: weighs more in training and costs nothing"),
     ),
 )
 
-TABLES = (POOL, QUARANTINE, LABELLED, BOXES, SCORES, EMBEDDINGS, DETECTIONS, SELECTION)
+KEYS = TableSpec(
+    "keys",
+    1,
+    "distances that a selection has calculated, for the next one to go on from",
+    (
+        _image_id,
+        Column("distance2", pa.float64(), "", "least squared distance to the centres met; cosine: of unit vectors"),
+        Column("nearest", _i32, "", "which centre that is: its row in the table of centres"),
+        Column("met", _i64, "centres", "the first so many centres are met"),
+        Column("embedding_print", pa.uint64(), "", "fingerprint of the embedding: another one makes the key void"),
+    ),
+)
+
+KEY_CENTRES = TableSpec(
+    "key_centres",
+    1,
+    "what those distances are to: labelled images, then picks, in the order in which they were met",
+    (_image_id, Column("embedding_print", pa.uint64(), "", "fingerprint of the embedding")),
+)
+
+TABLES = (POOL, QUARANTINE, LABELLED, BOXES, SCORES, EMBEDDINGS, DETECTIONS, SELECTION, KEYS, KEY_CENTRES)

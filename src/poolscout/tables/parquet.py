@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,19 @@ def read_table(path: Path, spec: TableSpec, columns: Sequence[str] | None = None
     return pa.concat_tables(tables, promote_options="default")
 
 
+def read_schema(path: Path, spec: TableSpec) -> pa.Schema:
+    """The columns and metadata of a table, read from its first part alone.
+
+    Raises:
+        TableError, CorruptPartError: as `read_table`.
+    """
+    part = part_path(path, 0) if Path(path).is_dir() else Path(path)
+    if not part.exists():
+        return read_table(path, spec).schema  # which says what is wrong
+    with _opened(part, spec) as file:
+        return file.schema_arrow
+
+
 def iter_parts(path: Path, spec: TableSpec, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """The parts of a table one after the other, so that a large one is never held whole."""
     path = Path(path)
@@ -73,10 +87,17 @@ def float_lists(rows: Float[np.ndarray, "n length"]) -> pa.Array:
 
 
 def _read_part(path: Path, spec: TableSpec, columns: Sequence[str] | None) -> pa.Table:
+    with _opened(path, spec) as file:
+        table = file.read(columns=list(columns) if columns is not None else None)
+    return spec.check(table, str(path)) if columns is None else table
+
+
+@contextmanager
+def _opened(path: Path, spec: TableSpec) -> Iterator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
             check_stamp(spec, file.schema_arrow.metadata, str(path))
-            table = file.read(columns=list(columns) if columns is not None else None)
+            yield file
     except FileNotFoundError as error:
         raise TableError(
             f"{path}: table '{spec.name}' is not there",
@@ -91,7 +112,6 @@ def _read_part(path: Path, spec: TableSpec, columns: Sequence[str] | None) -> pa
             fix="if a run wrote it, delete this file and start the same command again: only it is made anew; "
             "labels that people made come back with `poolscout labels add`",
         ) from error
-    return spec.check(table, str(path)) if columns is None else table
 
 
 def _as_arrow(table: pa.Table | dict[str, Sequence[Any]], spec: TableSpec) -> pa.Table:

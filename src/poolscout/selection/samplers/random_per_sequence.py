@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from poolscout.selection.registry import Candidates, Positions, sampler
+from poolscout.selection.registry import Candidates, Picked, sampler
 
 
 @sampler("random-per-sequence", needs=("sequences",))
-def random_per_sequence(candidates: Candidates, n: int, generator: np.random.Generator) -> Positions:
+def random_per_sequence(candidates: Candidates, n: int, generator: np.random.Generator) -> Picked:
     """One random frame of each sequence, then a second one of each, and so on.
 
     The sequences are put in random order once and visited in that order again and again; each visit takes one frame
@@ -21,4 +21,4 @@ def random_per_sequence(candidates: Candidates, n: int, generator: np.random.Gen
     first = np.searchsorted(place[grouped], place[grouped])  # where the frame's group begins
     lap = np.empty_like(place)
     lap[grouped] = np.arange(candidates.n) - first
-    return frames[np.lexsort((place, lap))[:n]]
+    return Picked(frames[np.lexsort((place, lap))[:n]])

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from poolscout.selection.registry import Candidates, Positions, sampler
+from poolscout.selection.ranking import by_score
+from poolscout.selection.registry import Candidates, Picked, sampler
 
 
 @sampler("top-n", needs=("scores",))
-def top_n(candidates: Candidates, n: int, generator: np.random.Generator) -> Positions:
+def top_n(candidates: Candidates, n: int, generator: np.random.Generator) -> Picked:
     """The n highest scores, descending; ties by lowest position (Haussmann et al. 2020, section III-B)."""
     assert candidates.scores is not None
-    return np.argsort(-candidates.scores, kind="stable")[:n]
+    return Picked(by_score(candidates.scores)[:n])

@@ -1,0 +1,1 @@
+"""Selection algorithms on plain arrays, without registry or tables."""

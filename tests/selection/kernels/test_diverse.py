@@ -1,0 +1,235 @@
+"""Core-set and k-means++ kernels against naive loops in float64."""
+
+from __future__ import annotations
+
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chisquare
+
+from poolscout.selection.kernels.compiled_shard import CompiledShard
+from poolscout.selection.kernels.diverse import pick_diverse
+from poolscout.selection.kernels.greedy import greedy
+from poolscout.selection.kernels.state import Centres, Rule
+from poolscout.selection.kernels.tensor_shard import TensorShard
+from poolscout.selection.kernels.vectors import Vectors
+from poolscout.selection.registry import Candidates, Known
+from tests.oracles import diverse as oracle
+from tests.selection.kernels.pools import WAYS, calculating, clips, exponentials, rule
+
+SAMPLERS = ("coreset", "kmeans++")
+ways = pytest.mark.parametrize("way", WAYS)
+samplers = pytest.mark.parametrize("sampler", SAMPLERS)
+metrics = pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+
+
+def naive(sampler: str, candidates: Candidates, weight: np.ndarray, n: int) -> list[int]:
+    assert candidates.embeddings is not None
+    labelled, metric = candidates.labelled_embeddings, candidates.metric
+    if sampler == "coreset":
+        return oracle.coreset(candidates.embeddings, weight, n, labelled, metric)
+    return oracle.race(candidates.embeddings, weight, exponentials(candidates.n), n, labelled, metric)
+
+
+@ways
+@samplers
+@metrics
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("n_labelled", [0, 30])
+def test_picks_are_those_of_the_naive_loop(
+    way: str, sampler: str, metric: str, dtype: type, n_labelled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, weight = clips(1000, 20).astype(dtype), np.random.default_rng(3).random(1000) ** 4
+    labelled = clips(n_labelled, 20, per=1, seed=9) if n_labelled else None
+    candidates = Candidates(1000, weight, rows, metric=metric, labelled_embeddings=labelled)
+    with calculating(way, monkeypatch):
+        picked = pick_diverse(candidates, rule(sampler, weight), 120)
+    assert picked.positions.tolist() == naive(sampler, candidates, weight, 120)
+
+
+@ways
+@samplers
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_small_pool(way: str, sampler: str, data: st.DataObject) -> None:
+    n, d = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 19))
+    generator = np.random.default_rng(data.draw(st.integers(0, 1 << 32)))
+    rows = generator.integers(-2, 3, (n, d)).astype(np.float32)  # many equal distances and equal rows
+    weight = generator.integers(0, 4, n) / 2.0
+    asked = data.draw(st.integers(1, n))
+    candidates = Candidates(n, weight, rows)
+    with pytest.MonkeyPatch.context() as patch, calculating(way, patch):
+        picks = pick_diverse(candidates, rule(sampler, weight), asked).positions.tolist()
+    assert len(set(picks)) == asked
+    if sampler == "coreset":
+        assert picks == naive(sampler, candidates, weight, asked)
+    else:  # what follows when no hazard is left is ours to define; before, the race decides
+        distinct = len({tuple(row) for row in rows[weight > 0].tolist()})
+        alive = min(asked, distinct)
+        assert not weight.any() or picks[:alive] == naive(sampler, candidates, weight, alive)
+
+
+@ways
+@samplers
+@pytest.mark.parametrize("factor", [1e-30, 1e15, 1e30])
+def test_any_unit(way: str, sampler: str, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, weight = (clips(300, 9) * factor).astype(np.float32), np.random.default_rng(3).random(300)
+    candidates = Candidates(300, weight, rows)
+    with calculating(way, monkeypatch):
+        picked = pick_diverse(candidates, rule(sampler, weight), 60)
+    assert picked.positions.tolist() == naive(sampler, candidates, weight, 60)
+
+
+@ways
+@samplers
+def test_far_from_the_origin(way: str, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In float32 the offset would swallow the distances; taking it off before screening is what keeps them apart."""
+    rows = clips(300, 9).astype(np.float64) + 1e6
+    weight = np.random.default_rng(3).random(300)
+    candidates = Candidates(300, weight, rows)
+    with calculating(way, monkeypatch):
+        picked = pick_diverse(candidates, rule(sampler, weight), 60)
+    assert picked.positions.tolist() == naive(sampler, candidates, weight, 60)
+
+
+@samplers
+def test_every_way_gives_the_same_bits(sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, weight = clips(2000, 33, shuffle=True), np.random.default_rng(3).random(2000) ** 4
+    candidates = Candidates(2000, weight, rows, metric="cosine")
+    found = []
+    for way in WAYS:
+        for n_threads in (1, 3):
+            with calculating(way, monkeypatch):
+                found.append(pick_diverse(candidates, rule(sampler, weight), 200, n_threads))
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.positions, found[0].positions)
+        np.testing.assert_array_equal(other.distances, found[0].distances)
+
+
+@samplers
+def test_the_distance_is_the_one_to_the_nearest_centre(sampler: str) -> None:
+    rows, weight = clips(400, 12), np.random.default_rng(3).random(400)
+    picked = pick_diverse(Candidates(400, weight, rows, metric="cosine"), rule(sampler, weight), 50)
+    x = oracle.scaled(rows, "cosine")[picked.positions]
+    assert picked.distances is not None
+    assert np.isnan(picked.distances[0])
+    for k in range(1, 50):
+        np.testing.assert_allclose(picked.distances[k], (1 - x[:k] @ x[k]).min(), rtol=1e-9)
+
+
+@samplers
+def test_shards_pick_what_one_process_picks(sampler: str) -> None:
+    rows, weight = clips(900, 14), np.random.default_rng(3).random(900) ** 2
+    labelled = Vectors.of(clips(5, 14, seed=4), "euclidean")
+    whole_rule, whole = rule(sampler, weight), Vectors.of(rows, "euclidean")
+    alone = pick_diverse(
+        Candidates(900, weight, rows, labelled_embeddings=labelled.source), whole_rule, 150
+    ).positions.tolist()
+    with ThreadPoolExecutor(2) as pool:
+        shards = []
+        for number, part in enumerate(np.split(np.arange(900), [200, 201, 700])):
+            theta = None if whole_rule.theta is None else whole_rule.theta[part]
+            own = Rule(weight[part], theta, None if theta is None else exponentials(900)[part])
+            vectors = Vectors.of(rows[part], "euclidean")
+            shards.append(
+                TensorShard(vectors, own, torch.device("cpu"))
+                if number == 2
+                else CompiledShard(vectors, own, pool, 2, grouped=number == 3)
+            )
+
+        def centres(positions: np.ndarray, times: np.ndarray) -> Centres:
+            return Centres(whole.raw(positions), whole.scales[positions], times)
+
+        for shard in shards:
+            given_rows = labelled.raw(np.arange(5))
+            shard.add(Centres(given_rows, labelled.scales, np.zeros(5)), np.empty(0, np.int64), 0.0, 0.0)
+        assert greedy(shards, whole_rule, 150, centres).positions.tolist() == alone
+
+
+@samplers
+def test_a_larger_batch_begins_with_the_smaller_one(sampler: str) -> None:
+    rows, weight = clips(500, 8), np.random.default_rng(3).random(500)
+    candidates = Candidates(500, weight, rows)
+    small, large = (pick_diverse(candidates, rule(sampler, weight), n).positions.tolist() for n in (40, 300))
+    assert large[:40] == small
+
+
+@metrics
+def test_k_means_plus_plus_has_its_distribution(metric: str) -> None:
+    """The race that the kernels run, pick for pick, ends in every batch as often as the definition says."""
+    generator = np.random.default_rng(5)
+    rows, weight = generator.standard_normal((5, 3)), generator.random(5) + 0.1
+    chances = dict(oracle.kmeans_plus_plus_chances(rows, weight, 3, metric))
+    assert sum(chances.values()) == pytest.approx(1)
+    draws, counts = 12_000, dict.fromkeys(chances, 0)
+    candidates = Candidates(5, weight, rows, metric=metric)
+    for seed in range(draws):
+        picks = oracle.race(rows, weight, exponentials(5, seed), 3, None, metric)
+        counts[tuple(picks)] += 1
+        if seed < 60:
+            picked = pick_diverse(candidates, Rule.race(weight, exponentials(5, seed)), 3, 1)
+            assert picked.positions.tolist() == picks
+    expected = draws * np.array(list(chances.values()))
+    assert chisquare(list(counts.values()), expected).pvalue > 1e-3
+
+
+@ways
+@samplers
+@metrics
+def test_frames_that_were_added_only_need_their_own_distances(
+    way: str, sampler: str, metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, weight = clips(1500, 16), np.random.default_rng(3).random(1500)
+    old, n = 1200, 100
+    with calculating(way, monkeypatch):
+        first = pick_diverse(Candidates(old, weight[:old], rows[:old], metric=metric), rule(sampler, weight[:old]), n)
+        assert first.known is not None
+        blank = Known(np.full(1500, np.inf), np.full(1500, -1, np.int32), np.zeros(1500, np.int64))
+        for part, learned in zip((blank.d, blank.near, blank.seen), vars(first.known).values(), strict=True):
+            part[:old] = learned
+        for kept in (n, 60):  # all picks were labelled, or only the first ones
+            labelled = np.vstack([rows[first.positions[:kept]], clips(3, 16, seed=8)])
+            cold = Candidates(1500, weight, rows, metric=metric, labelled_embeddings=labelled)
+            cold = cold.only(np.setdiff1d(np.arange(1500), first.positions))
+            warm = replace(cold, known=blank.up_to(kept))
+            assert warm.known is not None
+            warm = replace(warm, known=Known(*(part[warm.rows] for part in vars(warm.known).values())))
+            cold_picks, warm_picks = (pick_diverse(c, rule(sampler, c.scores), 80) for c in (cold, warm))
+            np.testing.assert_array_equal(warm_picks.positions, cold_picks.positions)
+            np.testing.assert_array_equal(warm_picks.distances, cold_picks.distances)
+            if way != "groups":
+                assert warm_picks.work["evaluated"] < cold_picks.work["evaluated"]
+
+
+@ways
+@samplers
+def test_nothing_of_size_n_times_n_picks_is_held(way: str, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, weight = clips(40_000, 8, sigma=0.3), np.random.default_rng(3).random(40_000)
+    candidates = Candidates(40_000, weight, rows)
+    with calculating(way, monkeypatch):
+        pick_diverse(candidates, rule(sampler, weight), 10)
+        tracemalloc.start()
+        pick_diverse(candidates, rule(sampler, weight), 1000)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 40_000 * 400  # bytes; one byte for each point and pick would be 40,000,000
+
+
+@ways
+@samplers
+def test_zero_weights_come_last_and_all_are_taken(way: str, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, weight = clips(200, 6), np.zeros(200)
+    weight[[5, 50, 150]] = 0.5
+    with calculating(way, monkeypatch):
+        picks = pick_diverse(Candidates(200, weight, rows), rule(sampler, weight), 200).positions
+        nothing = pick_diverse(Candidates(200, np.zeros(200), rows), rule(sampler, np.zeros(200)), 200).positions
+    assert set(picks[:3].tolist()) == {5, 50, 150}
+    assert sorted(picks.tolist()) == sorted(nothing.tolist()) == list(range(200))
+    if sampler == "coreset":
+        assert nothing.tolist() == list(range(200))
