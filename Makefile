@@ -33,8 +33,9 @@ check: setup     ## what a reviewer runs: format, lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --config pyproject.toml
 
-bench: setup     ## ratios and growth, never bare times
-	@set -e; for benchmark in benchmarks/*.py; do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
+bench: setup     ## ratios and growth, beside other libraries; never bare times
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-build-isolation --editable '.[dev,bench]'
+	@set -e; for benchmark in $(filter-out %_data.py,$(wildcard benchmarks/*.py)); do echo "== $$benchmark"; $(BIN)/python $$benchmark; done
 
 docs: setup      ## write the generated parts of docs/ again
 	$(BIN)/python -m poolscout.tables.document docs/tables.md
