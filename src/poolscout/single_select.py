@@ -22,7 +22,8 @@ from poolscout.formats.embedding_files import ids_beside
 from poolscout.formats.embeddings import Embeddings, read_embeddings
 from poolscout.formats.id_lists import read_image_ids
 from poolscout.selection import candidate_rows, notes_of, select_images
-from poolscout.selection.columns import embedding_rows, positions_of, predicted_boxes, sequence_codes
+from poolscout.selection.checks import check_keys_folder, keep_apart, unknown_labelled
+from poolscout.selection.columns import embedding_rows, id_array, positions_of, predicted_boxes, sequence_codes
 from poolscout.selection.compare import N_SAMPLED, coverage, overlap
 from poolscout.selection.registry import Candidates, samplers
 from poolscout.tables.atomic import atomic_path
@@ -71,6 +72,7 @@ class _Given:
     detections: Path | None
     labelled: pa.Array
     device: str
+    notes: Sequence[str]
 
     def pick(self, config: SelectionConfig, n: int, seed: int, keys: Path | None = None) -> pa.Table:
         return select_images(
@@ -96,7 +98,7 @@ def select_from_tables(sources: Sources, config: SelectionConfig, out: Path, see
     """
     if out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out {out}: neither .csv nor .parquet", got=out.suffix or "no suffix", fix="add one")
-    _keep_apart(out, sources, config)
+    _check([out], sources, config)
     samplers.get(config.sampler)
     started = time.monotonic()
     given = _read(sources)
@@ -105,7 +107,7 @@ def select_from_tables(sources: Sources, config: SelectionConfig, out: Path, see
     facts = _facts(picks, given, config)
     seconds = round(time.monotonic() - started, 1)
     return {"picked": picks.num_rows, "sampler": config.sampler, **facts, "seconds": seconds, "written": out} | (
-        {"notes": notes_of(picks)}
+        {"notes": [*given.notes, *notes_of(picks)]}
     )
 
 
@@ -129,6 +131,11 @@ def compare_samplers(
         raise ConfigError(
             "--compare: nothing to compare", got=", ".join(names), expected="two or more samplers, each once"
         )
+    if sources.keys is not None:
+        raise ConfigError(
+            "--keys does not go with --compare", got=sources.keys, expected="one of them",
+            fix="keep the distances of the sampler that is chosen in the end",
+        )  # fmt: skip
     for name in names:
         samplers.get(name)
     if out is not None:
@@ -137,11 +144,11 @@ def compare_samplers(
                 f"--out {out}: not a folder", got=out.name, expected="a folder for one selection of each sampler",
                 fix="name a folder, or leave --out out",
             )  # fmt: skip
-        _keep_apart(out, sources, config)
+        _check([out / f"{name}.parquet" for name in names], sources, config)
     given = _read(sources)
     rows: list[dict[str, Any]] = []
     picked: dict[str, np.ndarray] = {}
-    notes: list[str] = []
+    notes = list(given.notes)
     known = _Known.of(given, config)
     for name in names:
         started = time.monotonic()
@@ -227,10 +234,16 @@ def _read(sources: Sources) -> _Given:
         raise ConfigError(f"{sources.scores}: no score column {rank_by!r}", got=rank_by, expected=some(columns))
     wanted = [name for name in ("image_id", rank_by, f"{rank_by}_per_class") if name in schema.names]
     table = read_table(sources.scores, SCORES, wanted)
+    if sources.pool is not None and sources.pool.suffix.lower() == ".json":
+        raise ConfigError(
+            f"--pool {sources.pool}: not a pool table", got="json", expected="the pool.parquet of `poolscout score`",
+            fix="name the pool.parquet beside the scores",
+        )  # fmt: skip
     pool = None if sources.pool is None else read_table(sources.pool, POOL, _POOL_COLUMNS)
     if pool is not None:
         table = candidate_rows(pool, table)
     labelled = pa.array([], pa.string()) if sources.labelled is None else read_image_ids(sources.labelled)
+    scored = id_array(table["image_id"])
     if not sources.repeats:
         table = table.filter(pc.invert(pc.is_in(table["image_id"], value_set=labelled)))
     embeddings = None
@@ -238,20 +251,21 @@ def _read(sources: Sources) -> _Given:
         in_pool_order = sources.embeddings.suffix.lower() == ".npy" and ids_beside(sources.embeddings) is None
         pool_ids = None if pool is None else pool["image_id"]
         embeddings = read_embeddings(sources.embeddings, pool_ids if in_pool_order else None)
+    known = [scored, *([] if pool is None else [id_array(pool["image_id"])])]
+    known += [] if embeddings is None else [id_array(embeddings.image_ids)]
+    notes = unknown_labelled(labelled, known, sources.labelled)
     classes = json.loads((schema.metadata or {}).get(CLASSES_KEY, b"[]"))
     device = resolve_device(sources.device)
-    return _Given(table, rank_by, classes, pool, embeddings, sources.detections, labelled, device)
+    return _Given(table, rank_by, classes, pool, embeddings, sources.detections, labelled, device, notes)
 
 
-def _keep_apart(out: Path, sources: Sources, config: SelectionConfig) -> None:
-    """Nothing that is read may be written over."""
+def _check(outs: Sequence[Path], sources: Sources, config: SelectionConfig) -> None:
     lists = (config.constraints.exclude, config.constraints.include)
-    tables = (sources.scores, sources.pool, sources.embeddings, sources.detections, sources.labelled, sources.keys)
-    for read in (*tables, *(listed for listed in lists if isinstance(listed, Path))):
-        if read is not None and out.resolve().is_relative_to(read.resolve()):
-            raise ConfigError(
-                f"--out {out}: that is what is read", got=read, expected="a file of its own", fix="choose another --out"
-            )
+    read = [sources.scores, sources.pool, sources.embeddings, sources.detections, sources.labelled]
+    read += [listed for listed in lists if isinstance(listed, Path)]
+    keys = [] if sources.keys is None else [("--keys", sources.keys)]
+    keep_apart([*(("--out", out) for out in outs), *keys], read)
+    check_keys_folder(sources.keys)
 
 
 def _write(out: Path, picks: pa.Table) -> None:

@@ -190,7 +190,9 @@ def test_must_includes_come_first_and_count(sampler: str) -> None:
     reasons = table["reason"].to_pylist()
     assert all("must-include" in reason for reason in reasons[:3])
     assert not any("must-include" in reason for reason in reasons[3:])
-    assert table["distance"].to_pylist()[:3] == [None] * 3
+    far = table["distance"].to_pylist()
+    assert far[0] is None
+    assert (far[1] is None) == (sampler not in ("coreset", "kmeans++"))
     warm = select(
         pool.scores, pool.embeddings, 10, sampler, sequences=pool.sequences, start=[50, 1, 33]
     ).tolist()  # fmt: skip
@@ -354,3 +356,40 @@ def test_turns_are_fair(weights: list[float], n: int, most: list[int | None]) ->
         for turn, weight in zip(turns, weights, strict=True):
             assert abs(turn - n * weight / sum(weights)) < len(weights)
     assert Counter(turns_ahead([0, 0, 0], [1, 1, 1], [None] * 3, {0, 1, 2}, 3 * n)) == {n: 3}
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("keys", [{"classes": ["car", "person"]}, {"cap_per_sequence": 3}, {"include": ["0007.jpg"]}])
+def test_distances_are_true_whatever_was_refused_or_taken_in_turn(metric: str, keys: dict) -> None:
+    pool = Pool(4)
+    config = build_selection({"sampler": "coreset", "n": 16, "metric": metric, "constraints": keys}, "test")
+    labelled = [pool.ids[i] for i in pool.labelled]
+    table = select_images(pool.candidates, pool.vectors, config, 16, 0, labelled=labelled, rank_by="s", classes=CLASSES)
+    x = pool.embeddings.astype(np.float64)
+    x = x / np.linalg.norm(x, axis=1, keepdims=True) if metric == "cosine" else x
+    half = 0.5 if metric == "cosine" else 1.0
+    centres = list(pool.labelled)
+    for image_id, distance in zip(table["image_id"].to_pylist(), table["distance"].to_pylist(), strict=True):
+        at = pool.ids.index(image_id)
+        assert distance == pytest.approx(half * np.square(x[centres] - x[at]).sum(1).min(), rel=1e-4, abs=1e-7)
+        centres.append(at)
+
+
+def test_classes_that_take_turns_keep_away_from_each_other() -> None:
+    """Two classes that like the same clumps: picked apart, each clump would be taken twice."""
+    rng = np.random.default_rng(0)
+    n_clumps, per = 30, 8
+    clumps = np.repeat(rng.standard_normal((n_clumps, 6)), per, axis=0)
+    embeddings = (clumps + 0.01 * rng.standard_normal(clumps.shape)).astype(np.float32)
+    per_class = np.ones((len(clumps), 2)) + 0.01 * rng.random((len(clumps), 2))
+    ids = [f"{i:03d}" for i in range(len(clumps))]
+    candidates = pa.table(
+        {"image_id": ids, "s": per_class.max(1).astype(np.float32), "s_per_class": per_class.tolist()}
+    )
+    config = build_selection({"sampler": "coreset", "constraints": {"classes": ["a", "b"]}}, "test")
+    table = select_images(
+        candidates, pa.table({"image_id": ids, "embedding": embeddings.tolist()}), config, n_clumps, 0,
+        labelled=[], rank_by="s", classes=("a", "b"),
+    )  # fmt: skip
+    assert len({int(image_id) // per for image_id in table["image_id"].to_pylist()}) == n_clumps
+    assert table["class"].to_pylist() == ["a", "b"] * (n_clumps // 2)

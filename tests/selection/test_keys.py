@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pytest
 
 from poolscout.config import SelectionConfig
-from poolscout.errors import PoolscoutError
+from poolscout.errors import ConfigError
 from poolscout.selection import keys as module
-from poolscout.selection import select_images
+from poolscout.selection import notes_of, select_images
 from poolscout.selection.keys import fingerprints, read_keys
 from tests.selection.kernels.pools import clips
 
@@ -87,10 +87,27 @@ def test_what_has_changed_is_measured_again(tmp_path: Path, changed: str) -> Non
     assert len(kept.centres) == len(now) + 40
 
 
-def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "centres.parquet").write_bytes(b"nonsense")
-    with pytest.raises(PoolscoutError, match=r"keys\.parquet|centres\.parquet"):
-        picked(OLD, clips(ALL, 9), "coreset", [], tmp_path)
+@pytest.mark.parametrize("name", ["keys.parquet", "centres.parquet"])
+def test_damaged_keys_are_made_anew(tmp_path: Path, name: str) -> None:
+    rows = clips(ALL, 9)
+    whole = picked(OLD, rows, "coreset", [], tmp_path)
+    (tmp_path / name).write_bytes(b"nonsense")
+    again = picked(OLD, rows, "coreset", [], tmp_path)
+    assert again["image_id"].equals(whole["image_id"])
+    assert any("measured again" in note for note in notes_of(again))
+    assert notes_of(picked(OLD, rows, "coreset", [], tmp_path)) == notes_of(whole)
+
+
+def test_keys_that_cannot_be_written_do_not_cost_the_selection(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    table = picked(OLD, clips(ALL, 9), "coreset", [], tmp_path / "file")
+    assert table.num_rows == 40
+    assert any("could not be kept" in note for note in notes_of(table))
+
+
+def test_a_sampler_without_distances_keeps_none(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"top-n[\s\S]*coreset or kmeans"):
+        picked(OLD, clips(ALL, 9), "top-n", [], tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

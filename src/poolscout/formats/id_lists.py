@@ -33,7 +33,7 @@ def read_image_ids(path: Path) -> pa.Array:
             ids = _of_csv(path)
         else:
             lines = [line.removesuffix("\r") for line in path.read_bytes().decode("utf-8-sig").split("\n")]
-            ids = pa.array([line for line in lines if line.strip()], pa.string())
+            ids = pa.array([line.strip() for line in lines if line.strip()], pa.string())
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         raise DataError(
             f"{path}: the list of images cannot be read", got=str(error).splitlines()[0],

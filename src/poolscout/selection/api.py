@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import pyarrow as pa
+import torch
 from numpy.typing import ArrayLike
 
 from poolscout.errors import ConfigError, DataError, NonFiniteError, nearest, some
@@ -72,12 +73,23 @@ def select(
     labelled = _floats(labelled_embeddings, "labelled_embeddings", 2)
     n_images = _common_length(arrays)
     _check_same_d(arrays["embeddings"], labelled)
+    _check_device(device)
     candidates = Candidates(
         n_images, metric=cast(Metric, metric), labelled_embeddings=labelled, score_power=_power(score_power),
         device=device, **arrays,
     )  # fmt: skip
     n = check_budget(n)
     return pick_batch(chosen, [Lane(candidates)], n, seed, start=_start(start, n, n_images)).positions
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f"no device {device!r} here", got=str(error).splitlines()[0], expected="cpu, cuda or cuda:0",
+            fix="leave device out",
+        ) from error  # fmt: skip
 
 
 def _power(score_power: float) -> float:
@@ -156,7 +168,8 @@ def _floats(values: ArrayLike | None, name: str, n_axes: int) -> np.ndarray | No
         return None
     try:
         array = np.asarray(values)
-        array = array if n_axes == 2 and array.dtype.kind == "f" else array.astype(np.float64)
+        kept = n_axes == 2 and array.dtype in (np.float16, np.float32, np.float64) and array.dtype.isnative
+        array = array if kept else array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise DataError(f"{name} are no numbers", got=str(error), expected=f"an array with {n_axes} axes") from error
     if array.ndim != n_axes:
@@ -166,6 +179,8 @@ def _floats(values: ArrayLike | None, name: str, n_axes: int) -> np.ndarray | No
             expected="[n_images]" if n_axes == 1 else "[n_images, d]",
             fix="reduce score_maps' classes first, e.g. scores.max(1)" if n_axes == 1 else None,
         )
+    if n_axes == 2 and not array.shape[1]:
+        raise DataError(f"{name} are empty", got="d = 0", expected="one number or more for each image")
     check_finite(array, name)
     return array
 

@@ -10,10 +10,13 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from poolscout.selection.gates import Gate
+from poolscout.selection.newcomers import Newcomers, distances_when_picked
 from poolscout.selection.registry import Candidates, Picked, Positions, Sampler, run_sampler
 from poolscout.selection.turns import next_turn, turns_ahead
 
 START = -1  # the lane of picks that were there before anything was asked
+NEARER = 0.5  # of its distance: what a proposal may lose to other lanes' picks before it is put back
+MOST_PASSES_PUT_BACK = 8  # after which it may lose more
 
 
 @dataclass(frozen=True)
@@ -114,9 +117,12 @@ def pick_batch(
         batch.accept(position, START, np.nan)
     while len(batch.positions) < n and batch.ask():
         batch.walk()
+    positions, distances = np.array(batch.positions, np.int64), np.array(batch.distances, np.float64)
+    if batch.measures and (batch.refused or len(lanes) > 1 or (len(distances) and batch.of_lane[0] == START)):
+        distances = distances_when_picked(lanes[0].candidates, positions)
     return Batch(
-        np.array(batch.positions, np.int64), np.array(batch.of_lane, np.int64), np.array(batch.distances, np.float64),
-        batch.because, batch.moved, batch.refused, batch.ruled_out, tuple(batch.notes), batch.asked,
+        positions, np.array(batch.of_lane, np.int64), distances, batch.because, batch.moved, batch.refused,
+        batch.ruled_out, tuple(batch.notes), batch.asked,
     )  # fmt: skip
 
 
@@ -157,6 +163,8 @@ class _Growing:
     notes: dict[str, None] = field(default_factory=dict)
     queues: dict[int, _Queue] = field(default_factory=dict)
     n_passes: int = 0
+    measures: bool = False  # distances, that is
+    newcomers: Newcomers | None = None
     asked: Asked | None = None
 
     def __post_init__(self) -> None:
@@ -178,6 +186,10 @@ class _Growing:
         shares = turns_ahead(self.taken, weights, most, waiting, missing)
         self.queues = {index: self._propose(index, kept[index], shares[index]) for index in waiting}
         self.n_passes += 1
+        if self.measures and len(self.lanes) > 1 and self.n_passes <= MOST_PASSES_PUT_BACK:
+            self.newcomers = Newcomers(self.lanes[0].candidates, len(self.lanes))
+        else:
+            self.newcomers = None
         for gate in self.gates:
             gate.ahead(self._expected())
         return bool(waiting)
@@ -210,16 +222,24 @@ class _Growing:
             queue.at += 1
             if not self.left[position]:  # another lane has picked it, or was refused it, in this pass
                 continue
+            if self._is_overtaken(lane, position, queue.distances[at]):  # put back, for a later pass
+                continue
             shut = next((gate.name for gate in self.gates if not gate.admits(position)), None)
             if shut is None:
                 moved = _in_words(queue.refused)
                 self.accept(position, lane, queue.distances[at], queue.because[at], moved)
+                if self.newcomers is not None:
+                    self.newcomers.accept(position, lane)
                 queue.refused.clear()
                 return True
             self.left[position] = False
             self.refused[shut] += 1
             queue.refused[shut] += 1
         return False
+
+    def _is_overtaken(self, lane: int, position: int, distance: float) -> bool:
+        """Whether another lane's pick of this pass, unknown to the sampler, has come much nearer than what it knew."""
+        return self.newcomers is not None and self.newcomers.distance(position, lane) < NEARER * distance
 
     def _is_done(self, lane: int) -> bool:
         most = self.lanes[lane].most
@@ -237,6 +257,7 @@ class _Growing:
         self.notes |= dict.fromkeys(picked.notes)
         queue = _Queue.of(picked)
         queue.positions = kept[picked.positions].tolist()
+        self.measures |= picked.distances is not None
         if self.n_passes == 0 and self.asked is None and picked.known is not None:
             centres = np.array([*self.positions, *queue.positions], np.int64)
             self.asked = Asked(kept, centres, picked.known)

@@ -24,6 +24,7 @@ from poolscout.selection.columns import (
 )
 from poolscout.selection.keys import Keys
 from poolscout.selection.over_classes import rank_over_classes
+from poolscout.selection.ranking import check_weighable
 from poolscout.selection.registry import Candidates, Sampler
 
 
@@ -78,6 +79,8 @@ def feed_of(
     known = id_array(labelled)
     known = known.take(pc.sort_indices(known))
     scores, best, per_class = _scores(rows, ids, rank_by, config, classes)
+    if chosen.weighs and scores is not None:
+        check_weighable(scores, config.score_power, ids)
     vectors = at = of_labelled = centres = None
     if embeddings is not None and ("embeddings" in chosen.needs or config.constraints.min_distance is not None):
         centres = with_embeddings(known if keys is None else keys.first(known), embeddings)

@@ -22,6 +22,7 @@ from poolscout.tables.parquet import read_table, write_table
 
 BLOCK = 8192
 METRIC_KEY = b"poolscout.metric"
+KEY_FILES = ("keys.parquet", "centres.parquet")
 
 
 @dataclass(frozen=True)

@@ -170,6 +170,12 @@ def _budgets(
                 fix="give them (--detections), or a budget in images",
             )  # fmt: skip
         boxes = predicted_boxes(feed.ids, detections, price.min_probability).astype(np.float64)
+        if len(boxes) and not boxes.any():
+            raise DataError(
+                "not one predicted box belongs to a candidate", got=f"{len(boxes):,} candidates, 0 boxes",
+                expected=f"detections of these images, with a probability of {price.min_probability:g} or more",
+                fix="give the detections of the same scoring pass, or lower price.min_probability",
+            )  # fmt: skip
     # A labelled image that is picked again costs nothing.
     new = ~pc.is_in(feed.ids, value_set=feed.labelled).to_numpy(zero_copy_only=False)
     seconds = price.seconds_per_image + price.seconds_per_box * boxes

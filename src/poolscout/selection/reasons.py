@@ -32,7 +32,7 @@ def selection_table(
             "image_id": ids,
             "score": pa.nulls(k, pa.float32()) if scores is None else pa.array(scores.astype(np.float32)),
             "class": classes,
-            "distance": pa.array(batch.distances.astype(np.float32), mask=np.isnan(batch.distances)),
+            "distance": _float32(batch.distances),
             "reason": pa.array(_reasons(feed, config, chosen, limits, batch, n), pa.string()),
             "labelled_already": pc.is_in(ids, value_set=feed.labelled),
         }
@@ -41,6 +41,12 @@ def selection_table(
     return SELECTION.check(
         table.replace_schema_metadata({NOTES_KEY: json.dumps(notes)} if notes else None), "selection"
     )
+
+
+def _float32(distances: np.ndarray) -> pa.Array:
+    """Empty where there is none, or none that float32 can hold."""
+    held = np.abs(distances) <= np.finfo(np.float32).max
+    return pa.array(np.where(held, distances, 0).astype(np.float32), mask=~held)
 
 
 def notes_of(selection: pa.Table) -> list[str]:

@@ -128,6 +128,7 @@ class Sampler:
         name: as in the config.
         pick: (candidates, n ≤ candidates.n, generator) → n distinct picks.
         needs: which of "scores", "embeddings", "sequences" the candidates must have.
+        keeps: what it learns of distances can be kept for the next selection (`Picked.known`).
         weighs: scores do nothing but weigh distances, by score^power; with power 0 they are not needed.
     """
 
@@ -135,6 +136,7 @@ class Sampler:
     pick: Pick
     needs: tuple[str, ...]
     weighs: bool = False
+    keeps: bool = False
 
     def needs_with(self, score_power: float) -> tuple[str, ...]:
         """What the candidates must have when scores weigh by this power."""
@@ -144,11 +146,13 @@ class Sampler:
 samplers: Registry[Sampler] = Registry("sampler", "poolscout.selection.samplers")
 
 
-def sampler(name: str, *, needs: tuple[str, ...] = (), weighs: bool = False) -> Callable[[Pick], Pick]:
+def sampler(
+    name: str, *, needs: tuple[str, ...] = (), weighs: bool = False, keeps: bool = False
+) -> Callable[[Pick], Pick]:
     """Register a function that picks; it may assume finite numbers and 0 < n ≤ candidates.n."""
 
     def register(pick: Pick) -> Pick:
-        samplers.add(name, Sampler(name, pick, needs, weighs))
+        samplers.add(name, Sampler(name, pick, needs, weighs, keeps))
         return pick
 
     return register

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.config import SelectionConfig
-from poolscout.errors import CapabilityError, TableError, some
+from poolscout.errors import CapabilityError, ConfigError, PoolscoutError, TableError, some
 from poolscout.formats.embeddings import Embeddings
 from poolscout.selection.api import check_budget
 from poolscout.selection.columns import frame_column
@@ -130,7 +131,13 @@ def select_images(
     """
     chosen, n = samplers.get(config.sampler), check_budget(n)
     check_ranking(chosen, config)
-    earlier = None if keys is None else read_keys(keys, config.metric)
+    if keys is not None and not chosen.keeps:
+        keeping = [name for name in samplers.names() if samplers.get(name).keeps]
+        raise ConfigError(
+            f"sampler {chosen.name!r} has no distances to keep", got=f"keys: {keys}", expected=" or ".join(keeping),
+            fix="leave the keys out, or choose another sampler",
+        )  # fmt: skip
+    earlier, notes = _earlier(keys, config.metric)
     feed = feed_of(
         candidates, embeddings, config, chosen, labelled=labelled, rank_by=rank_by, classes=classes, keys=earlier,
         device=device,
@@ -138,8 +145,20 @@ def select_images(
     limits = limits_of(feed, config, n, detections, pool)
     batch = pick_batch(chosen, limits.lanes, n, seed, gates=limits.gates, start=limits.start, barred=limits.barred)
     if keys is not None and batch.asked is not None:
-        write_keys(keys, _learned(feed, batch.asked))
+        try:
+            write_keys(keys, _learned(feed, batch.asked))
+        except (OSError, PoolscoutError) as error:  # the selection does not depend on them
+            notes.append(f"the distances could not be kept for the next selection: {str(error).splitlines()[0]}")
+    batch = replace(batch, notes=(*batch.notes, *notes))
     return selection_table(feed, config, chosen, limits, batch, n)
+
+
+def _earlier(keys: Path | None, metric: str) -> tuple[Keys | None, list[str]]:
+    """Keys of an earlier selection; damaged ones are nothing but lost time."""
+    try:
+        return None if keys is None else read_keys(keys, metric), []
+    except (OSError, PoolscoutError) as error:
+        return None, [f"{keys}: not readable, so all distances are measured again ({str(error).splitlines()[0]})"]
 
 
 def _learned(feed: Feed, asked: Asked) -> Keys:

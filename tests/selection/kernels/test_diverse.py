@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from poolscout.selection import select
 from poolscout.selection.kernels.compiled_shard import CompiledShard
 from poolscout.selection.kernels.diverse import pick_diverse
 from poolscout.selection.kernels.greedy import greedy
@@ -55,7 +59,7 @@ def test_picks_are_those_of_the_naive_loop(
 
 @ways
 @samplers
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_any_small_pool(way: str, sampler: str, data: st.DataObject) -> None:
     n, d = data.draw(st.integers(1, 60)), data.draw(st.integers(1, 19))
@@ -77,13 +81,62 @@ def test_any_small_pool(way: str, sampler: str, data: st.DataObject) -> None:
 
 @ways
 @samplers
-@pytest.mark.parametrize("factor", [1e-30, 1e15, 1e30])
-def test_any_unit(way: str, sampler: str, factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, weight = (clips(300, 9) * factor).astype(np.float32), np.random.default_rng(3).random(300)
-    candidates = Candidates(300, weight, rows)
+@pytest.mark.parametrize(("factor", "of_labelled"), [(1e-50, 1e-50), (1e-30, 1e-30), (1e30, 1e30), (1.0, 1e25)])
+def test_any_unit(way: str, sampler: str, factor: float, of_labelled: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, weight = clips(300, 9).astype(np.float64) * factor, np.random.default_rng(3).random(300)
+    labelled = clips(3, 9, per=1, seed=9).astype(np.float64) * of_labelled
+    candidates = Candidates(300, weight, rows, labelled_embeddings=labelled)
     with calculating(way, monkeypatch):
         picked = pick_diverse(candidates, rule(sampler, weight), 60)
     assert picked.positions.tolist() == naive(sampler, candidates, weight, 60)
+
+
+@ways
+@samplers
+def test_labelled_rows_keep_their_digits(way: str, sampler: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More labelled rows than there is room for at first, in a wider type, a hair's breadth from candidates."""
+    rows, weight = clips(400, 9), np.random.default_rng(3).random(400)
+    labelled = rows[:300].astype(np.float64) + 1e-9 * np.random.default_rng(5).standard_normal((300, 9))
+    candidates = Candidates(400, weight, rows, labelled_embeddings=labelled)
+    with calculating(way, monkeypatch):
+        picked = pick_diverse(candidates, rule(sampler, weight), 390)
+    assert picked.positions.tolist() == naive(sampler, candidates, weight, 390)
+
+
+def test_threads_started_later_are_left_alone() -> None:
+    def n_threads() -> int:
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(torch.get_num_threads).result()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        pick_diverse(Candidates(300, None, clips(300, 9)), Rule(np.ones(300)), 20, 2)
+        assert n_threads() == torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_without_numba_the_picks_are_the_same() -> None:
+    """In a process of its own, in which Numba cannot be imported."""
+    script = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import numpy as np, poolscout\n"
+        "from poolscout.selection.kernels.compiled import HAS_NUMBA\n"
+        "assert not HAS_NUMBA\n"
+        "g = np.random.default_rng(0); x = g.standard_normal((300, 11)).astype(np.float32); s = g.random(300)\n"
+        "for sampler in ('coreset', 'kmeans++'):\n"
+        "    for metric in ('euclidean', 'cosine'):\n"
+        "        print(poolscout.select(s, x, 40, sampler, metric, labelled_embeddings=x[:3] + 1).tolist())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    generator = np.random.default_rng(0)
+    x, s = generator.standard_normal((300, 11)).astype(np.float32), generator.random(300)
+    found = [
+        select(s, x, 40, sampler, metric, labelled_embeddings=x[:3] + 1).tolist()
+        for sampler in SAMPLERS for metric in ("euclidean", "cosine")
+    ]  # fmt: skip
+    assert [json.loads(line) for line in ended.stdout.splitlines()] == found
 
 
 @ways
@@ -167,7 +220,7 @@ def test_k_means_plus_plus_has_its_distribution(metric: str) -> None:
     rows, weight = generator.standard_normal((5, 3)), generator.random(5) + 0.1
     chances = dict(oracle.kmeans_plus_plus_chances(rows, weight, 3, metric))
     assert sum(chances.values()) == pytest.approx(1)
-    draws, counts = 12_000, dict.fromkeys(chances, 0)
+    draws, counts = 8_000, dict.fromkeys(chances, 0)
     candidates = Candidates(5, weight, rows, metric=metric)
     for seed in range(draws):
         picks = oracle.race(rows, weight, exponentials(5, seed), 3, None, metric)

@@ -126,12 +126,12 @@ def _least(dots, norms, lo, hi):
 
 
 @compiled
-def scan(dots, norms, below, unit2, x, scales, centres, centre_scales, times, first, seen, d, near, area, last, event,
-         theta, race):  # fmt: skip
+def scan(dots, norms, below, unit2, tiny, x, scales, centres, centre_scales, times, first, seen, d, near, area, last,
+         event, theta, race):  # fmt: skip
     """Bring t points up to date with p more centres; returns how many distances were evaluated in float64.
 
-    `dots` [t, p] float32 are y_i·y_j. A centre can only be nearer than d_i when norms_j − 2·dots_ij ≤ d_i·unit2 −
-    below_i, where norms and below leave room for every rounding error; those few are decided by `exact_squared`.
+    `dots` [t, p] float32 are y_i·y_j. A centre can only be nearer than d_i when norms_j − 2·dots_ij ≤ d_i·unit2 +
+    tiny − below_i, where norms, below and tiny leave room for every rounding error; `exact_squared` decides those few.
 
     Args: norms [p], below [t], x [t, d], scales [t]; centres [k, d], their scales and times [k], of which dots is about
     first … first+p−1; seen [t]: the centres a point has met already; d, near, area, last, event, theta [t]: updated,
@@ -140,7 +140,7 @@ def scan(dots, norms, below, unit2, x, scales, centres, centre_scales, times, fi
     n_exact = 0
     for i in range(dots.shape[0]):
         row = dots[i]
-        limit = np.float32(min(d[i] * unit2, 1e37) - below[i])
+        limit = np.float32(min(d[i] * unit2, 1e37) + tiny - below[i])
         lo = max(seen[i] - first, 0) if d[i] > 0 else dots.shape[1]
         while lo < dots.shape[1]:
             hi = min(lo + STRIP, dots.shape[1])
@@ -161,7 +161,7 @@ def scan(dots, norms, below, unit2, x, scales, centres, centre_scales, times, fi
                                     event[i] = np.inf
                             d[i] = e
                             near[i] = c
-                            limit = np.float32(e * unit2 - below[i])
+                            limit = np.float32(e * unit2 + tiny - below[i])
             lo = hi
     return n_exact
 
@@ -177,7 +177,20 @@ def _exact_together(x, scales, point, picks, lo, hi, out):
     out[lo:hi] = exact_pairs(x[point : point + 1], scales[point : point + 1], x[mine], scales[mine])
 
 
+@compiled
+def _least_one_by_one(row, scale, others, scales):
+    least = np.inf
+    for j in range(others.shape[0]):
+        least = min(least, exact_squared(row, scale, others[j], scales[j]))
+    return least
+
+
+def _least_together(row, scale, others, scales):
+    return exact_pairs(row[None], np.array([scale]), others, scales).min(initial=np.inf)
+
+
 exact_to_picks = _exact_one_by_one if HAS_NUMBA else _exact_together
+least_exact = _least_one_by_one if HAS_NUMBA else _least_together
 
 
 @compiled
@@ -232,12 +245,12 @@ def pick_lazily(positions, x, scales, weight, theta, d, near, area, last, event,
 
 
 @compiled
-def collect(starts, group_bound, lo, hi, bound, priority, has_geometry, race, weight, distance, radius, clock, ring,
-            now):  # fmt: skip
+def collect(starts, group_bound, lo, hi, bound, priority, has_geometry, race, weight, distance, radius, unit, clock,
+            ring, now):  # fmt: skip
     """Points of groups lo … hi−1 that may be as good as `bound`; tightens priorities and group bounds on the way.
 
     Args: starts [groups + 1]; distance [groups]: from the group's centre to the nearest pick; radius [n]: from the
-    point to its group's centre; clock [groups] and ring [n]: see `state.py`.
+    point to its group's centre, both in screening space, of this unit; clock [groups] and ring [n]: see `state.py`.
     """
     found = [np.int64(0) for _ in range(0)]
     for g in range(lo, hi):
@@ -247,7 +260,7 @@ def collect(starts, group_bound, lo, hi, bound, priority, has_geometry, race, we
         for i in range(starts[g], starts[g + 1]):
             p = priority[i]
             if has_geometry and p <= bound:
-                farthest = (distance[g] + radius[i]) ** 2 * (1 + 1e-9)
+                farthest = ((distance[g] + radius[i]) / unit) ** 2 * (1 + 1e-9)
                 if race:
                     tight = now + (ring[i] - clock[g]) / farthest if farthest > 0 else np.inf
                 else:
@@ -263,13 +276,13 @@ def collect(starts, group_bound, lo, hi, bound, priority, has_geometry, race, we
 
 
 @compiled
-def nearest_pick(dots, norms, centre_norms, error, distance2, near, first):
+def nearest_pick(dots, norms, centre_norms, error, tiny, distance2, near, first):
     """Upper bounds of the squared distances [groups] from group centres to picks; dots [groups, p] as in `scan`."""
     for g in range(dots.shape[0]):
         row, own = dots[g], centre_norms[g]
         if _least(row, norms, 0, row.shape[0]) + own <= distance2[g]:
             for j in range(row.shape[0]):
-                value = max(norms[j] - row[j] - row[j] + own, 0.0) + error * (norms[j] + own)
+                value = max(norms[j] - row[j] - row[j] + own, 0.0) + error * (norms[j] + own) + tiny
                 if value < distance2[g]:
                     distance2[g] = value
                     near[g] = first + j
@@ -314,4 +327,4 @@ def balls(x, scales, mean, unit, starts, centres, radius):
             for k in range(d):
                 e = (x[i, k] * scales[i] - mean[k]) * unit - centres[g, k]
                 total += e * e
-            radius[i] = np.float32(np.sqrt(total) / unit * (1 + 1e-6))
+            radius[i] = np.float32(np.sqrt(total) * (1 + 1e-6))

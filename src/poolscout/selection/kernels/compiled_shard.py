@@ -145,20 +145,19 @@ class CompiledShard:
     def _farthest(self) -> Float64[np.ndarray, " groups"]:
         """Upper bound of the squared distance from any point of a group to its nearest centre."""
         assert self._groups is not None
-        distance = np.sqrt(self._distance2) / self.vectors.unit
-        return (distance + self._groups.reach) ** 2 * (1 + 1e-9)
+        return ((np.sqrt(self._distance2) + self._groups.reach) / self.vectors.unit) ** 2 * (1 + 1e-9)
 
     def _collected(self, bound: float, now: float) -> Int64[np.ndarray, " t"]:
         groups = self._groups
-        distance = np.sqrt(self._distance2) / self.vectors.unit if groups is not None else NOTHING
+        distance = np.sqrt(self._distance2) if groups is not None else NOTHING
         cuts = np.linspace(0, len(self._group_bound), self._n_threads + 1).astype(np.int64)
 
         def part(number: int) -> list[int]:
             return collect(
                 self._starts, self._group_bound, cuts[number], cuts[number + 1], bound, self._known.priority,
                 groups is not None, self._race, self._weight, distance,
-                NOTHING if groups is None else groups.radius, self._clock if groups is not None else NOTHING,
-                self._known.ring, now,
+                NOTHING if groups is None else groups.radius, self.vectors.unit,
+                NOTHING if groups is None else self._clock, self._known.ring, now,
             )  # fmt: skip
 
         return np.concatenate([np.array(found, np.int64) for found in self._pool.map(part, range(self._n_threads))])
@@ -220,9 +219,9 @@ class CompiledShard:
             hi = min(lo + PICKS_A_TILE, k)
             dots = torch.mm(rows, torch.from_numpy(self._screened.rows[lo:hi]).T).numpy()
             scan(
-                dots, self._norms.rows[lo:hi] * np.float32(1 - error), below, self.vectors.unit**2, raw, scales,
-                self._raw_centres.rows, self._centre_scales.rows, self._times.rows, lo, seen, d, near, area, last,
-                event, theta, self._race,
+                dots, self._norms.rows[lo:hi] * np.float32(1 - error), below, self.vectors.unit**2, self.vectors.tiny,
+                raw, scales, self._raw_centres.rows, self._centre_scales.rows, self._times.rows, lo, seen, d, near,
+                area, last, event, theta, self._race,
             )  # fmt: skip
         known.d[slots], known.near[slots] = d, near
         if self._race:
@@ -240,7 +239,7 @@ class CompiledShard:
             rows, picks = torch.from_numpy(groups.centres[g:h]), torch.from_numpy(self._screened.rows[lo:hi])
             nearest_pick(
                 torch.mm(rows, picks.T).numpy(), self._norms.rows[lo:hi], self._centre_norms[g:h], self.vectors.error,
-                self._distance2[g:h], self._group_near[g:h], lo,
+                self.vectors.tiny, self._distance2[g:h], self._group_near[g:h], lo,
             )  # fmt: skip
 
         for lo in range(first, k, PICKS_A_TILE):

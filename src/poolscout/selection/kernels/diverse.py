@@ -35,7 +35,8 @@ def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | No
     assert candidates.embeddings is not None
     start = time.perf_counter()
     vectors = Vectors.of(candidates.embeddings, candidates.metric, candidates.rows)
-    given = _given(candidates.labelled_embeddings, candidates.metric, vectors)
+    given, unit = _given(candidates.labelled_embeddings, candidates.metric, vectors)
+    vectors = replace(vectors, unit=min(vectors.unit, unit))
     known = candidates.known if len(given) else None
     first = np.empty(0, np.int64)
     if not len(given):
@@ -61,12 +62,22 @@ def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | No
         work = {"prepare_s": time.perf_counter() - start}
         picked = greedy([shard], rule, n - len(first), rows_of)
         learned = shard.known()
+    n_ranked = len(first) + picked.n_ranked
     return Picked(
         np.concatenate([first, picked.positions]),
         np.concatenate([np.full(len(first), np.nan), picked.distances * vectors.half]),
+        notes=_without_keys(n - n_ranked, rule),
+        because=[""] * n_ranked + ["nothing to tell it from others"] * (n - n_ranked),
         known=learned,
         work=work | picked.work,
     )
+
+
+def _without_keys(n: int, rule: Rule) -> tuple[str, ...]:
+    if not n:
+        return ()
+    how = "in their order" if rule.theta is None else "at random"
+    return (f"{n:,} picks are taken {how}: weights or distances of all that was left are 0",)
 
 
 def _first(rule: Rule) -> int:
@@ -76,22 +87,23 @@ def _first(rule: Rule) -> int:
     return int(np.argmin(rule.theta if np.isfinite(rule.theta).any() else rule.exponentials))
 
 
-def _given(labelled: np.ndarray | None, metric: str, vectors: Vectors) -> Centres:
-    """Labelled rows in a type that holds them and the vectors' own."""
+def _given(labelled: np.ndarray | None, metric: str, vectors: Vectors) -> tuple[Centres, float]:
+    """Labelled rows in a type that holds them and the vectors' own, and the unit they need."""
     wide = np.float64 if vectors.source.dtype == np.float64 else np.float32
     if labelled is None or not len(labelled):
-        return Centres(np.empty((0, vectors.d), wide), np.empty(0), np.empty(0))
+        return Centres(np.empty((0, vectors.d), wide), np.empty(0), np.empty(0)), vectors.unit
     own = Vectors.of(labelled, metric)
     raw = own.raw(np.arange(own.n))
-    return Centres(raw.astype(np.result_type(raw, wide), copy=False), own.scales, np.zeros(own.n))
+    return Centres(raw.astype(np.result_type(raw, wide), copy=False), own.scales, np.zeros(own.n)), own.unit
 
 
 @contextmanager
 def _exact_products() -> Iterator[None]:
     """float32 products in float32, whatever the process has allowed: TF32 or bf16 would not keep the error bound."""
-    before = torch.get_float32_matmul_precision()
+    before, n_threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+        torch.set_num_threads(n_threads)  # a worker's own setting is also what threads started later would begin with

@@ -35,6 +35,7 @@ class Greedy:
     Attributes:
         positions: [n] distinct, in pick order.
         distances: [n] squared distance to the nearest centre when picked; infinite for a first one without centres.
+        n_ranked: so many had a priority to go by; the rest follows as `greedy` says.
         work: "sweeps", how often the shards were asked; "evaluated", distances that were calculated, in float32 or
             float64; seconds that went into "bounds_s" (which points to look at), "points_s" (bringing them up to date),
             "picking_s" and "centres_s" (groups and points taking note of the picks).
@@ -43,6 +44,7 @@ class Greedy:
     positions: Int64[np.ndarray, " n"]
     distances: Float64[np.ndarray, " n"]
     work: dict[str, float]
+    n_ranked: int = 0
 
 
 def greedy(
@@ -58,7 +60,6 @@ def greedy(
         rule: over all points; the shards have their parts of it.
         n: at most as many as there are points left.
         rows_of: positions and times → the centres they become.
-        progress: is told how many are picked.
 
     Returns:
         n picks. Where no priority is left to go by (all distances or weights are 0), core-set takes the lowest
@@ -81,7 +82,7 @@ def greedy(
             block = _joined(found, offsets)
             most = min(left, MOST_A_SWEEP)
             picks, times, far, is_through = _picked(block, rule.is_race, bound, most, shards[0].n_met)
-        later = bound if is_through else float(times[-1])
+        later = max(now, bound if is_through else float(times[-1]))
         chosen = block.positions[picks]
         with _timed(work, "centres_s"):
             for shard, part in zip(shards, _parts(block, [len(part) for part in found]), strict=True):
@@ -99,7 +100,7 @@ def greedy(
         positions.append(rest)
         distances.append(np.full(left, np.nan))
     work["evaluated"] = sum(shard.evaluated for shard in shards)
-    return Greedy(np.concatenate(positions), np.concatenate(distances), work)
+    return Greedy(np.concatenate(positions), np.concatenate(distances), work, n - left)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Groups:
         rows: [n] the row in each slot; None where slot = row.
         starts: [groups + 1] first slot of each group.
         centres: [groups, d] in screening space (`Vectors.screened`).
-        radius: [n] distance of each slot's point to its group's centre, rounded up.
+        radius: [n] distance of each slot's point to its group's centre, in screening space too, rounded up.
         reach: [groups] the largest radius in each group.
     """
 

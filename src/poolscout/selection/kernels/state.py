@@ -117,7 +117,8 @@ class Growing:
 
     def append(self, new: np.ndarray) -> None:
         if self.n + len(new) > len(self._room) or self._room.shape[1:] != new.shape[1:]:
-            room = np.empty((max(2 * self.n, self.n + len(new), 256), *new.shape[1:]), new.dtype)
+            kind = np.result_type(self._room, new) if self.n else new.dtype  # never narrower than what is there
+            room = np.empty((max(2 * self.n, self.n + len(new), 256), *new.shape[1:]), kind)
             if self.n:
                 room[: self.n] = self.rows
             self._room = room

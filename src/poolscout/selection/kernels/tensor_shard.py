@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
@@ -26,7 +28,7 @@ class TensorShard:
     def __init__(self, vectors: Vectors, rule: Rule, device: torch.device, known: Known | None = None):
         self.vectors, self.n, self.evaluated, self._n_met = vectors, vectors.n, 0, 0
         self._device, self._race = device, rule.theta is not None
-        self._raw = self._placed(vectors)
+        self._source, self._rows = self._placed(vectors)
         self._scales, self._weight = self._on(vectors.scales), self._on(rule.weight)
         self._theta = self._on(np.zeros(1) if rule.theta is None else rule.theta)
         n = self.n
@@ -49,7 +51,7 @@ class TensorShard:
         self._bring_up_to_date(slots)
         slots = slots[self._priority[slots] <= bound]
         of_race = slots if self._race else torch.zeros(1, dtype=torch.int64, device=self._device)
-        raw = self._raw[slots]
+        raw = self._raw(slots)
         host = [
             tensor.cpu().numpy()
             for tensor in (
@@ -95,16 +97,21 @@ class TensorShard:
     def _on(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self._device)
 
-    def _placed(self, vectors: Vectors) -> Tensor:
-        """The rows on the device, in their own type; on the CPU the very memory they lie in."""
-        source = vectors.source
-        if self._device.type == "cpu" and vectors.rows is None and source.flags.writeable:
-            return torch.from_numpy(source)
-        rows = torch.empty((vectors.n, vectors.d), dtype=_dtype(source), device=self._device)
+    def _placed(self, vectors: Vectors) -> tuple[Tensor, Tensor | None]:
+        """The rows, and the row of each point (None: in order); on the CPU the very memory in which they lie."""
+        source, rows = vectors.source, vectors.rows
+        if self._device.type == "cpu" and min(source.strides) >= 0:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # it may be read-only, and is only read
+                return torch.from_numpy(np.asarray(source)), None if rows is None else self._on(rows)
+        placed = torch.empty((vectors.n, vectors.d), dtype=_dtype(source), device=self._device)
         for lo in range(0, vectors.n, BLOCK):
-            mine = slice(lo, lo + BLOCK) if vectors.rows is None else vectors.rows[lo : lo + BLOCK]
-            rows[lo : lo + BLOCK] = torch.from_numpy(np.array(source[mine])).to(self._device)
-        return rows
+            mine = slice(lo, lo + BLOCK) if rows is None else rows[lo : lo + BLOCK]
+            placed[lo : lo + BLOCK] = torch.from_numpy(np.array(source[mine])).to(self._device)
+        return placed, None
+
+    def _raw(self, slots: Int64[Tensor, " t"]) -> Tensor:
+        return self._source[slots if self._rows is None else self._rows[slots]]
 
     def _bring_up_to_date(self, slots: Int64[Tensor, " t"]) -> None:
         slots = slots[self._seen[slots] < self.n_met]
@@ -124,7 +131,7 @@ class TensorShard:
         self._priority[slots] = self._event[slots] if self._race else -self._weight[slots] * self._d[slots]
 
     def _screened(self, slots: Int64[Tensor, " t"]) -> tuple[Float32[Tensor, "t d"], Float32[Tensor, " t"]]:
-        scaled = self._raw[slots].double() * self._scales[slots, None]
+        scaled = self._raw(slots).double() * self._scales[slots, None]
         y = ((scaled - self._on(self.vectors.mean)) * self.vectors.unit).float()
         return y, y.double().square().sum(1).float()
 
@@ -136,10 +143,12 @@ class TensorShard:
         error, unit2 = self.vectors.error, self.vectors.unit**2
         twice = y @ (screened[lo:hi].T * 2)
         below, above = norms[lo:hi] * (1 - error) - twice, norms[lo:hi] * (1 + error) - twice
-        least = torch.cummin(above, 1).values + (2 * error * q)[:, None]  # no later centre above this can be nearer
+        least = (
+            torch.cummin(above, 1).values + (2 * error * q + 2 * self.vectors.tiny)[:, None]
+        )  # no later centre above this can be nearer
         may = torch.ones_like(below, dtype=torch.bool)
         may[:, 1:] = below[:, 1:] <= least[:, :-1]
-        limit = (self._d[slots] * unit2).clamp(max=1e37).float() - q * (1 - error)
+        limit = ((self._d[slots] * unit2).clamp(max=1e37) + self.vectors.tiny).float() - q * (1 - error)
         may &= (below <= limit[:, None]) & (self._d[slots] > 0)[:, None]
         may &= torch.arange(lo, hi, device=self._device) >= self._seen[slots, None]
         rows, columns = may.nonzero(as_tuple=True)
@@ -149,7 +158,7 @@ class TensorShard:
             for half in (slice(None, len(slots) // 2), slice(len(slots) // 2, None)):
                 self._meet(slots[half], y[half], q[half], lo, hi)
             return
-        e = _exact(self._raw[slots[rows]], self._scales[slots[rows]], raw[lo + columns], scales[lo + columns])
+        e = _exact(self._raw(slots[rows]), self._scales[slots[rows]], raw[lo + columns], scales[lo + columns])
         turn = torch.arange(len(rows), device=self._device) - torch.searchsorted(rows, rows)  # rows ascend
         table = torch.full((len(slots), int(turn.max()) + 1), np.inf, dtype=torch.float64, device=self._device)
         centre = torch.zeros(table.shape, dtype=torch.int64, device=self._device)

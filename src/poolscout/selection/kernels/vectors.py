@@ -73,6 +73,11 @@ class Vectors:
         """
         return 2 * (self.d + 32) * 2.0**-24
 
+    @property
+    def tiny(self) -> float:
+        """What underflow adds to that error: of rows far shorter than the longest, squares may vanish in float32."""
+        return (self.d + 32) * 2.0**-120
+
     def raw(self, points: Int64[np.ndarray, " t"]) -> np.ndarray:
         """Rows as they are stored: [t, d] float32 or float64."""
         rows = points if self.rows is None else self.rows[points]

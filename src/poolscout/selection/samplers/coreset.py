@@ -8,7 +8,7 @@ from poolscout.selection.ranking import weights
 from poolscout.selection.registry import Candidates, Picked, sampler
 
 
-@sampler("coreset", needs=("scores", "embeddings"), weighs=True)
+@sampler("coreset", needs=("scores", "embeddings"), weighs=True, keeps=True)
 def coreset(candidates: Candidates, n: int, generator: np.random.Generator) -> Picked:
     """argmax score^power · d_min, one after another (Haussmann et al. 2020, section III-B); ties by lowest position.
 

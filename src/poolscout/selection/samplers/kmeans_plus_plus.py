@@ -8,7 +8,7 @@ from poolscout.selection.ranking import weights
 from poolscout.selection.registry import Candidates, Picked, sampler
 
 
-@sampler("kmeans++", needs=("scores", "embeddings"), weighs=True)
+@sampler("kmeans++", needs=("scores", "embeddings"), weighs=True, keeps=True)
 def kmeans_plus_plus(candidates: Candidates, n: int, generator: np.random.Generator) -> Picked:
     """The next pick is x with probability ∝ score^power · d_min(x) (Haussmann et al. 2020, section III-B), exactly.
 
