@@ -37,7 +37,6 @@ def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | No
     vectors = Vectors.of(candidates.embeddings, candidates.metric, candidates.rows)
     given, unit = _given(candidates.labelled_embeddings, candidates.metric, vectors)
     vectors = replace(vectors, unit=min(vectors.unit, unit))
-    known = candidates.known if len(given) else None
     first = np.empty(0, np.int64)
     if not len(given):
         first = np.array([_first(rule)])
@@ -48,13 +47,9 @@ def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | No
     def rows_of(positions: Int64[np.ndarray, " t"], times: Float64[np.ndarray, " t"]) -> Centres:
         return Centres(vectors.raw(positions), vectors.scales[positions], times)
 
-    device, n_threads = torch.device(candidates.device), n_threads or torch.get_num_threads()
+    n_threads = n_threads or torch.get_num_threads()
     with _exact_products(), ThreadPoolExecutor(n_threads, initializer=lambda: torch.set_num_threads(1)) as pool:
-        if device.type == "cpu" and HAS_NUMBA:
-            grouped = float(vectors.n) * n >= GROUPED_FROM
-            shard: Shard = CompiledShard(vectors, rule, pool, n_threads, grouped=grouped, known=known)
-        else:
-            shard = TensorShard(vectors, rule, device, known)
+        shard = _shard(vectors, rule, candidates, n, pool, n_threads)
         if len(given):
             shard.add(given, np.empty(0, np.int64), 0.0, 0.0)
         if len(first):
@@ -71,6 +66,17 @@ def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | No
         known=learned,
         work=work | picked.work,
     )
+
+
+def _shard(
+    vectors: Vectors, rule: Rule, candidates: Candidates, n: int, pool: ThreadPoolExecutor, n_threads: int
+) -> Shard:
+    """All points, on the device of the candidates."""
+    device = torch.device(candidates.device)
+    if device.type != "cpu" or not HAS_NUMBA:
+        return TensorShard(vectors, rule, device, candidates.known)
+    grouped = float(vectors.n) * n >= GROUPED_FROM
+    return CompiledShard(vectors, rule, pool, n_threads, grouped=grouped, known=candidates.known)
 
 
 def _without_keys(n: int, rule: Rule) -> tuple[str, ...]:
