@@ -44,7 +44,7 @@ def limits_of(
     """Arguments and errors as of `select_images`."""
     barred, notes = _excluded(feed, config)
     start, more = _included(feed, config, n, barred)
-    budgets = _budgets(feed, config, start, detections)
+    budgets, on_boxes = _budgets(feed, config, start, detections)
     gates = [*budgets, *_along_sequences(feed, config, pool)]
     if config.constraints.min_distance is not None:
         if feed.candidates.embeddings is None:
@@ -55,7 +55,7 @@ def limits_of(
         gates.append(NearDuplicates(feed.candidates, config.constraints.min_distance))
     taken = barred.copy()
     taken[start] = True
-    return Limits(_lanes(feed, config, n - len(start), ~taken), gates, start, barred, (*notes, *more))
+    return Limits(_lanes(feed, config, n - len(start), ~taken), gates, start, barred, (*notes, *more, *on_boxes))
 
 
 def needs_boxes(config: SelectionConfig) -> bool:
@@ -160,8 +160,9 @@ def _included(
 
 def _budgets(
     feed: Feed, config: SelectionConfig, start: Positions, detections: Iterable[pa.Table] | None
-) -> list[Budget]:
-    limits, price, boxes = config.constraints, config.price, np.zeros(len(feed.ids))
+) -> tuple[list[Budget], list[str]]:
+    """Budgets, and what is to be said of them."""
+    limits, price, boxes, notes = config.constraints, config.price, np.zeros(len(feed.ids)), list[str]()
     if needs_boxes(config):
         if detections is None:
             raise CapabilityError(
@@ -170,12 +171,11 @@ def _budgets(
                 fix="give them (--detections), or a budget in images",
             )  # fmt: skip
         boxes = predicted_boxes(feed.ids, detections, price.min_probability).astype(np.float64)
-        if len(boxes) and not boxes.any():
-            raise DataError(
-                "not one predicted box belongs to a candidate", got=f"{len(boxes):,} candidates, 0 boxes",
-                expected=f"detections of these images, with a probability of {price.min_probability:g} or more",
-                fix="give the detections of the same scoring pass, or lower price.min_probability",
-            )  # fmt: skip
+        if not boxes.any():
+            notes = [
+                f"no candidate shows a predicted box (probability {price.min_probability:g} or more), so boxes cost "
+                "nothing: are these the detections of these images?"
+            ]
     # A labelled image that is picked again costs nothing.
     new = ~pc.is_in(feed.ids, value_set=feed.labelled).to_numpy(zero_copy_only=False)
     seconds = price.seconds_per_image + price.seconds_per_box * boxes
@@ -184,7 +184,7 @@ def _budgets(
         budgets.append(_budget("budget in boxes", boxes * new, float(limits.budget_boxes), start))
     if limits.budget_minutes is not None:
         budgets.append(_budget("budget in minutes", seconds / 60 * new, limits.budget_minutes, start))
-    return budgets
+    return budgets, notes
 
 
 def _budget(name: str, costs: Float64[np.ndarray, " n"], budget: float, start: Positions) -> Budget:
