@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
+from poolscout.detector.member import use_bf16
+
 MOMENTUM = 0.9
 ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic Newton-Schulz iteration (Jordan et al. 2024)
@@ -45,7 +47,9 @@ def orthogonal(matrix: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
     """Roughly U·Vᵀ of the matrix's singular value decomposition: all singular values near 1."""
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
-    x = ((matrix.T if tall else matrix) / (matrix.norm() + 1e-12)).bfloat16()
+    x = (matrix.T if tall else matrix) / (matrix.norm() + 1e-12)
+    if use_bf16("auto", matrix.device):  # where the processor does not do it natively it takes ten times as long
+        x = x.bfloat16()
     for _ in range(ITERATIONS):
         gram = x @ x.T
         x = a * x + (b * gram + c * gram @ gram) @ x
