@@ -1,1 +1,1 @@
-"""Selection algorithms on plain arrays, without registry or tables."""
+"""What samplers share at millions of embeddings: algorithms on arrays, which know of no table and no constraint."""

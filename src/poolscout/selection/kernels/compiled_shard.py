@@ -165,10 +165,9 @@ class CompiledShard:
     def _tightened(self, slots: Int64[np.ndarray, " t"], bound: float) -> Int64[np.ndarray, " k"]:
         """Those that reach the bound after one exact distance each, to the centre that is nearest to their group."""
         known = self._known
-        group = np.searchsorted(self._starts, slots, side="right") - 1
-        chosen = self._group_near[group]
-        new = slots[(known.near[slots] != chosen) & (known.seen[slots] <= chosen)]
-        chosen = self._group_near[np.searchsorted(self._starts, new, side="right") - 1]
+        chosen = self._group_near[np.searchsorted(self._starts, slots, side="right") - 1]
+        is_new = (known.near[slots] != chosen) & (known.seen[slots] <= chosen)
+        new, chosen = slots[is_new], chosen[is_new]
 
         def part(mine: np.ndarray) -> None:
             own, d, near = new[mine], known.d[new[mine]], known.near[new[mine]]

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
+from poolscout.detector.sharded import one_thread, restored_threads
 from poolscout.selection.kernels.compiled import HAS_NUMBA
 from poolscout.selection.kernels.compiled_shard import CompiledShard
 from poolscout.selection.kernels.greedy import greedy
@@ -48,7 +49,7 @@ def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | No
         return Centres(vectors.raw(positions), vectors.scales[positions], times)
 
     n_threads = n_threads or torch.get_num_threads()
-    with _exact_products(), ThreadPoolExecutor(n_threads, initializer=lambda: torch.set_num_threads(1)) as pool:
+    with _exact_products(), restored_threads(), ThreadPoolExecutor(n_threads, initializer=one_thread) as pool:
         shard = _shard(vectors, rule, candidates, n, pool, n_threads)
         if len(given):
             shard.add(given, np.empty(0, np.int64), 0.0, 0.0)
@@ -106,10 +107,9 @@ def _given(labelled: np.ndarray | None, metric: str, vectors: Vectors) -> tuple[
 @contextmanager
 def _exact_products() -> Iterator[None]:
     """float32 products in float32, whatever the process has allowed: TF32 or bf16 would not keep the error bound."""
-    before, n_threads = torch.get_float32_matmul_precision(), torch.get_num_threads()
+    before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
-        torch.set_num_threads(n_threads)  # a worker's own setting is also what threads started later would begin with
