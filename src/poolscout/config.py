@@ -178,6 +178,18 @@ class ScoringConfig(Room):
     dropout_passes: int = Field(8, ge=2, description="mc_dropout: looks of the first member with dropout on")
 
 
+class EngineConfig(Room):
+    name: Literal["threads", "processes", "ray", "serial"] = Field(
+        "threads", description="threads: this process; processes: one for each worker; ray: a local or existing cluster"
+    )
+    workers: int | None = Field(None, ge=1, description="default: one for each core; ray: as many as its cores or GPUs")
+    address: str | None = Field(
+        None, description="ray: of the cluster to join, e.g. auto or HOST:6379; default: a local one"
+    )
+    gpus_per_worker: float = Field(0, ge=0, description="ray: GPUs an actor holds; 0.5 lets two share one")
+    retries: int = Field(3, ge=0, description="how often a shard is given to another worker when its worker is lost")
+
+
 class ReferenceConfig(Room):
     random: bool = Field(False, description="also train on random picks of the same size each round")
     full: bool = Field(False, description="also train once on the labels of the whole pool")
@@ -200,6 +212,7 @@ class RunConfig(Room):
     training: TrainingConfig = TrainingConfig()
     scoring: ScoringConfig = ScoringConfig()
     selection: SelectionConfig = SelectionConfig()
+    engine: EngineConfig = EngineConfig()
     references: ReferenceConfig = ReferenceConfig()
     report: ReportConfig = ReportConfig()
 

@@ -11,7 +11,8 @@
     │   └── RunLockedError                      … another process is writing to it
     ├── NonFiniteError            exit code 7   NaN or infinity where a number must be; names the images
     ├── CapabilityError           exit code 8   a scorer needs what the detector cannot give
-    └── StorageError              exit code 9   the disk is full, or refuses
+    ├── StorageError              exit code 9   the disk is full, or refuses
+    └── WorkerLostError           exit code 10  a worker process or machine died, again and again
 
 Exit code 3 is no error: a run that waits for labels (`poolscout run` with `labelling.mode: files`).
 """
@@ -89,6 +90,10 @@ class CapabilityError(PoolscoutError):
 
 class StorageError(PoolscoutError):
     exit_code = 9
+
+
+class WorkerLostError(PoolscoutError):
+    exit_code = 10
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -22,7 +22,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     epilog="Exit codes: 0 done, 2 config or usage, 3 waiting for labels, 4 input data, 5 a table on disk, "
-    "6 the run folder, 7 non-finite numbers, 8 a missing capability, 9 storage, 130 interrupted.",
+    "6 the run folder, 7 non-finite numbers, 8 a missing capability, 9 storage, 10 lost workers, 130 interrupted.",
 )
 
 for command in (
