@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolscout.errors import AnnotationError, DataError, PoolscoutError
-from poolscout.formats.coco import CocoImage, read_coco, write_coco
+from poolscout.formats.coco import read_coco, write_coco
+from poolscout.formats.content import AnnotatedImage
 from poolscout.tables.declared import BOXES
 from tests.formats.coco_files import document, saved
 
@@ -29,7 +30,9 @@ def coco_contents(draw):
     classes = draw(st.lists(names, min_size=1, max_size=3, unique=True))
     ids = draw(st.lists(st.lists(names, min_size=1, max_size=3).map("/".join), min_size=1, max_size=4, unique=True))
     metadata = st.dictionaries(names.map("m_{}".format), scalars, max_size=2)
-    images = [CocoImage(i, *draw(st.sampled_from([(SIZE_PX, SIZE_PX), (None, None)])), draw(metadata)) for i in ids]
+    images = [
+        AnnotatedImage(i, *draw(st.sampled_from([(SIZE_PX, SIZE_PX), (None, None)])), draw(metadata)) for i in ids
+    ]
     rows = draw(st.lists(st.tuples(st.sampled_from(ids), st.sampled_from(classes), corner, corner, side, side)))
     return images, classes, rows
 
@@ -62,7 +65,9 @@ def test_what_is_written_is_read_back(content):
 def test_written_file_follows_the_convention(tmp_path):
     boxes = table([("b.jpg", "person", 1, 2, 10, 20)])
     path = tmp_path / "x.json"
-    write_coco(path, [CocoImage("a.jpg", 50, 60), CocoImage("b.jpg", 50, 60)], boxes, ["car", "person"], scores=[0.5])
+    write_coco(
+        path, [AnnotatedImage("a.jpg", 50, 60), AnnotatedImage("b.jpg", 50, 60)], boxes, ["car", "person"], scores=[0.5]
+    )
     content = json.loads(path.read_text())
     assert content["categories"] == [{"id": 1, "name": "car"}, {"id": 2, "name": "person"}]
     assert content["annotations"] == [
@@ -72,9 +77,9 @@ def test_written_file_follows_the_convention(tmp_path):
 
 
 def test_writing_refuses_what_does_not_belong_together(tmp_path):
-    boxes, images = table([("b.jpg", "person", 1, 2, 10, 20)]), [CocoImage("b.jpg")]
+    boxes, images = table([("b.jpg", "person", 1, 2, 10, 20)]), [AnnotatedImage("b.jpg")]
     with pytest.raises(AnnotationError, match="unknown image"):
-        write_coco(tmp_path / "x.json", [CocoImage("c.jpg")], boxes, ["person"])
+        write_coco(tmp_path / "x.json", [AnnotatedImage("c.jpg")], boxes, ["person"])
     with pytest.raises(AnnotationError, match=r"unknown class(.|\n)*did you mean 'persons'"):
         write_coco(tmp_path / "x.json", images, boxes, ["persons"])
     with pytest.raises(AnnotationError, match="scores and boxes differ"):

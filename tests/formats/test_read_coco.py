@@ -30,12 +30,20 @@ def test_boxes_are_corners_and_classes_are_names(tmp_path):
     assert (coco.dropped, coco.n_clipped, coco.n_crowd, coco.notes) == ([], 0, 0, ())
 
 
-@pytest.mark.parametrize("ids", [(0, 1), (1, 2), (3, 90), ("x", "y")])
+@pytest.mark.parametrize("ids", [(0, 1), (1, 2), (3, 90), ("x", "y"), (0.0, 1.0)])
 def test_category_ids_may_start_anywhere(tmp_path, ids):
     content = document()
     for category, annotation, number in zip(content["categories"], content["annotations"], ids, strict=True):
         category["id"] = annotation["category_id"] = number
     assert [row["class"] for row in boxes_of(saved(tmp_path, content))] == ["car", "person"]
+
+
+@pytest.mark.parametrize("ids", [(0, 1), ("a", "b"), (1.0, 2.0), (10**30, -1)])
+def test_image_ids_may_be_anything_that_tells_images_apart(tmp_path, ids):
+    content = document()
+    for image, annotation, identity in zip(content["images"], content["annotations"], ids, strict=True):
+        image["id"] = annotation["image_id"] = identity
+    assert [row["image_id"] for row in boxes_of(saved(tmp_path, content))] == ["a.jpg", "b/c.jpg"]
 
 
 BAD_BOXES = {
@@ -125,6 +133,7 @@ BAD_IMAGES = {
     "twice, other spelling": ({"id": 5, "file_name": "./b//c.jpg"}, "listed twice (1): b/c.jpg"),
     "same id": ({"id": 4, "file_name": "d.jpg"}, "id used twice (1): 4"),
     "no id": ({"file_name": "d.jpg"}, "no id"),
+    "nan id": ({"id": math.nan, "file_name": "d.jpg"}, "no id"),
     "no name": ({"id": 5}, "images[2] None"),
     "parent folder": ({"id": 5, "file_name": "../d.jpg"}, "leaving the folder"),
     "parent folder inside": ({"id": 5, "file_name": "b/../../d.jpg"}, "leaving the folder"),
@@ -191,6 +200,12 @@ def test_broken_json_names_the_file(tmp_path, text):
     assert "annotations.json" in str(caught.value)
     assert "expected:" in str(caught.value)
     assert "fix:" in str(caught.value)
+
+
+def test_a_key_twice_is_refused(tmp_path):
+    text = '{"images": [], "annotations": [], "categories": [], "images": [{"id": 1, "file_name": "a.jpg"}]}'
+    with pytest.raises(DataError, match="key 'images' twice in one object"):
+        read_coco(saved(tmp_path, text))
 
 
 def test_missing_file_and_folder(tmp_path):

@@ -13,18 +13,21 @@ import numpy as np
 from poolscout.errors import AnnotationError, DataError, NonFiniteError, nearest
 from poolscout.evaluation.average_precision import Boxes, average_precision
 from poolscout.evaluation.size_weighted import WmapResult, area_ranges, combine, default_bounds
-from poolscout.formats.coco import CocoFile
+from poolscout.formats.annotations import format_of, read_annotations
+from poolscout.formats.coco import coco_document
+from poolscout.formats.content import Annotations
 
 
 def wmap(
-    ground_truth: Path | str | Mapping[str, Any] | CocoFile,
+    ground_truth: Path | str | Mapping[str, Any] | Annotations,
     detections: Path | str | Sequence[Mapping[str, Any]],
     size_buckets: Sequence[float | int] | None = None,
 ) -> WmapResult:
     """wMAP, the mean AP averaged over object sizes; the result's `definition` says what exactly.
 
     Args:
-        ground_truth: COCO json (a path, or its content), or a COCO file already read.
+        ground_truth: annotations (a path), a COCO json's content, or annotations already read. The ids of YOLO and VOC
+            are their numbers from 1, in the order of the images and of the classes, as `poolscout convert` writes them.
         detections: COCO results: [{"image_id", "category_id", "bbox": [x, y, w, h] px, "score"}], a path or a list.
         size_buckets: bounds between box areas, px²; default COCO's 32² and 96², scaled by image area.
 
@@ -41,8 +44,7 @@ def wmap(
         >>> round(wmap(truth, found).value, 6)
         1.0
     """
-    source = ground_truth.path if isinstance(ground_truth, CocoFile) else ground_truth
-    truth = _load(source, "the ground truth", dict)
+    truth = _load(_as_coco(ground_truth), "the ground truth", dict)
     found = _load(detections, "the detections", list)
     images, categories = _entries(truth, "images"), _entries(truth, "categories")
     bounds = default_bounds(_sizes(images)) if size_buckets is None else size_buckets
@@ -52,6 +54,16 @@ def wmap(
     found_boxes = _boxes(found, image_of, class_of, "the detections", scored=True)
     table = average_precision(truth_boxes, found_boxes, len(images), len(categories), ranges)
     return combine(table, ranges, [str(category.get("name", category["id"])) for category in categories])
+
+
+def _as_coco(truth: Path | str | Mapping[str, Any] | Annotations) -> Path | str | Mapping[str, Any]:
+    """A COCO file's path, or what is written for other annotations."""
+    if isinstance(truth, Path | str) and format_of(Path(truth)) != "coco":
+        truth = read_annotations(Path(truth))
+    if isinstance(truth, Annotations):
+        is_coco = format_of(truth.path) == "coco"
+        return truth.path if is_coco else coco_document(truth.images, truth.boxes, truth.classes, where=truth.path)
+    return truth
 
 
 def _load(source: Any, what: str, kind: type) -> Any:

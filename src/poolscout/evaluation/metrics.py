@@ -20,7 +20,7 @@ from poolscout.evaluation.size_weighted import (
     default_bounds,
     no_boxes,
 )
-from poolscout.formats.coco import CocoFile
+from poolscout.formats.content import Annotations
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Metrics:
 
 
 def evaluate(
-    ground_truth: pa.Table | CocoFile,
+    ground_truth: pa.Table | Annotations,
     detections: pa.Table,
     image_sizes: Mapping[str, tuple[int, int]],
     classes: Sequence[str],
@@ -111,7 +111,7 @@ def evaluate(
     if not image_sizes or size_buckets is None:
         size_buckets = default_bounds(image_sizes.values())
     ranges = area_ranges(size_buckets)
-    boxes = ground_truth.boxes if isinstance(ground_truth, CocoFile) else ground_truth
+    boxes = ground_truth.boxes if isinstance(ground_truth, Annotations) else ground_truth
     for column, values in (("class", classes), ("image_id", image_sizes)):
         boxes = boxes.filter(pc.is_in(boxes.column(column), value_set=pa.array(list(values), pa.string())))
     truth = _columns(boxes, image_sizes, classes, "the ground truth")

@@ -1,5 +1,6 @@
 """Annotation files in and out."""
 
-from poolscout.formats.coco import CocoFile, CocoImage, read_coco, read_coco_images, write_coco
+from poolscout.formats.coco import read_coco, read_coco_images, write_coco
+from poolscout.formats.content import AnnotatedImage, Annotations
 
-__all__ = ["CocoFile", "CocoImage", "read_coco", "read_coco_images", "write_coco"]
+__all__ = ["AnnotatedImage", "Annotations", "read_coco", "read_coco_images", "write_coco"]

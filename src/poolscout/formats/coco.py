@@ -4,78 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
-from poolscout.errors import AnnotationError, DataError, nearest, some
-from poolscout.formats.boxes import usable_box
-from poolscout.formats.document import Scalar, load_document, read_categories, read_images, records
-from poolscout.formats.faults import Faults
+from poolscout.errors import AnnotationError, DataError
+from poolscout.formats.content import AnnotatedImage, Annotations, BadBoxes, BoxRows, Sizes, refuse_strangers
+from poolscout.formats.document import load_document, read_categories, read_images, records
 from poolscout.tables.atomic import write_text
-from poolscout.tables.declared import BOXES
 
 
-@dataclass(frozen=True)
-class CocoImage:
-    """One entry of `images`.
-
-    Attributes:
-        image_id: the file name, relative to the images' folder.
-        width: of the upright image, px; None where the file does not say.
-        height: likewise.
-        metadata: every further scalar of the entry.
-    """
-
-    image_id: str
-    width: int | None = None
-    height: int | None = None
-    metadata: dict[str, Scalar] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class CocoFile:
-    """A COCO file that has passed every check.
-
-    Attributes:
-        path: where it was read.
-        classes: category names in the file's order.
-        images: in the file's order.
-        boxes: BOXES table in the file's order, clipped to the images.
-        dropped: one line for each unusable box that was left out (`bad_boxes="drop"`).
-        n_clipped: boxes that reached over the image's border.
-        n_crowd: `iscrowd` boxes, which are left out: they stand for many objects.
-        info: the file's own `info`.
-    """
-
-    path: Path
-    classes: tuple[str, ...]
-    images: list[CocoImage]
-    boxes: pa.Table
-    dropped: list[str]
-    n_clipped: int = 0
-    n_crowd: int = 0
-    info: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was left out or cut, for a person to read; empty when nothing was."""
-        counted = (
-            (self.n_clipped, "boxes reached over the image's border and were cut there"),
-            (self.n_crowd, "boxes marked iscrowd were left out"),
-            (len(self.dropped), f"unusable annotations were left out: {some(self.dropped)}"),
-        )
-        return tuple(f"{self.path.name}: {number} {told}" for number, told in counted if number)
-
-
-def read_coco(
-    path: Path,
-    *,
-    bad_boxes: Literal["error", "drop"] = "error",
-    sizes: Mapping[str, tuple[int, int]] | None = None,
-) -> CocoFile:
+def read_coco(path: Path, *, bad_boxes: BadBoxes = "error", sizes: Sizes | None = None) -> Annotations:
     """Read and check a COCO file.
 
     Args:
@@ -92,10 +32,14 @@ def read_coco(
     images = _images(path, document)
     by_id = {entry["id"]: image for entry, image in zip(document["images"], images, strict=True)}
     class_by_id = read_categories(path, document)
-    rows = _Boxes(by_id, class_by_id, sizes or {})
+    rows, n_crowd = BoxRows(), 0
     annotations = records(path, document, "annotations")
     for annotation in annotations:
-        rows.add(annotation)
+        if annotation.get("iscrowd") in (1, True):
+            n_crowd += 1
+        elif fault := _add(rows, annotation, by_id, class_by_id, sizes or {}):
+            who = annotation.get("id", "without id")
+            rows.refuse(fault, who, f"annotation {who} of image {annotation.get('image_id')}")
     if bad_boxes == "error":
         rows.faults.raise_if_any(
             f"{path}: {rows.faults.count} of {len(annotations)} annotations are unusable",
@@ -103,14 +47,14 @@ def read_coco(
             "image_id and category_id that the file lists",
             fix="mend the annotations of these ids, or set labelling.bad_boxes: drop to go on without them",
         )
-    info = document.get("info")
-    return CocoFile(
-        path, tuple(class_by_id.values()), images, rows.table(), rows.dropped, rows.n_clipped, rows.n_crowd,
+    info, classes = document.get("info"), tuple(class_by_id.values())
+    return Annotations(
+        path, classes, images, rows.table("COCO boxes"), rows.dropped, rows.n_clipped, n_crowd,
         info if isinstance(info, dict) else {},
     )  # fmt: skip
 
 
-def read_coco_images(path: Path) -> list[CocoImage]:
+def read_coco_images(path: Path) -> list[AnnotatedImage]:
     """The images of a COCO file; its annotations are not looked at, so nothing of them can leak into a pool.
 
     Raises:
@@ -122,7 +66,7 @@ def read_coco_images(path: Path) -> list[CocoImage]:
 
 def write_coco(
     path: Path,
-    images: Sequence[CocoImage],
+    images: Sequence[AnnotatedImage],
     boxes: pa.Table,
     classes: Sequence[str],
     *,
@@ -145,73 +89,55 @@ def write_coco(
     """
     if scores is not None and len(scores) != boxes.num_rows:
         raise AnnotationError(f"{path}: scores and boxes differ in number", got=len(scores), expected=boxes.num_rows)
+    document = coco_document(images, boxes, classes, where=path)
+    for annotation, score in zip(document["annotations"], scores or (), strict=False):
+        annotation["score"] = float(score)
+    write_text(path, _lines(path, {"info": [info or {}], **document}))
+
+
+def coco_document(
+    images: Sequence[AnnotatedImage], boxes: pa.Table, classes: Sequence[str], *, where: object
+) -> dict[str, list[dict[str, Any]]]:
+    """`categories`, `images` and `annotations` as `write_coco` writes them: ids count from 1 in the given order.
+
+    Raises:
+        AnnotationError: a box of an image or class that is not given.
+    """
     image_ids = {image.image_id: number for number, image in enumerate(images, 1)}
     category_ids = {name: number for number, name in enumerate(classes, 1)}
-    _refuse_unknown(path, "image", boxes.column("image_id").to_pylist(), image_ids)
-    _refuse_unknown(path, "class", boxes.column("class").to_pylist(), category_ids)
-    annotations = [_annotation(number, row, image_ids, category_ids) for number, row in enumerate(boxes.to_pylist(), 1)]
-    for annotation, score in zip(annotations, scores or (), strict=False):
-        annotation["score"] = float(score)
-    document = {
-        "info": [info or {}],
+    refuse_strangers(where, boxes, image_ids, category_ids)
+    return {
         "categories": [{"id": number, "name": name} for name, number in category_ids.items()],
         "images": [_entry(image, image_ids[image.image_id]) for image in images],
-        "annotations": annotations,
+        "annotations": [
+            _annotation(number, row, image_ids, category_ids) for number, row in enumerate(boxes.to_pylist(), 1)
+        ],
     }
-    write_text(path, _lines(path, document))
 
 
-def _images(path: Path, document: dict[str, Any]) -> list[CocoImage]:
-    return [CocoImage(*fields) for fields in read_images(path, document)]
+def _images(path: Path, document: dict[str, Any]) -> list[AnnotatedImage]:
+    return [AnnotatedImage(*fields) for fields in read_images(path, document)]
 
 
-_Row = tuple[str, str, float, float, float, float]  # a row of BOXES
-
-
-class _Boxes:
-    """The usable boxes of a file, and what is wrong with the others."""
-
-    def __init__(
-        self,
-        images: Mapping[Any, CocoImage],
-        classes: Mapping[Any, str],
-        sizes: Mapping[str, tuple[int, int]],
-    ) -> None:
-        self._images, self._classes, self._sizes = images, classes, sizes
-        self._rows: list[_Row] = []
-        self.faults, self.dropped = Faults(), list[str]()
-        self.n_clipped = self.n_crowd = 0
-
-    def add(self, annotation: dict[str, Any]) -> None:
-        if annotation.get("iscrowd") in (1, True):
-            self.n_crowd += 1
-            return
-        row = self._row(annotation)
-        if isinstance(row, str):
-            who = annotation.get("id", "without id")
-            self.faults.add(row, who)
-            self.dropped.append(f"annotation {who} of image {annotation.get('image_id')}: {row}")
-        else:
-            self._rows.append(row)
-
-    def table(self) -> pa.Table:
-        columns = zip(*self._rows, strict=True) if self._rows else ([] for _ in BOXES.columns)
-        arrays = [pa.array(values, c.type) for values, c in zip(columns, BOXES.columns, strict=True)]
-        return BOXES.check(pa.Table.from_arrays(arrays, names=[c.name for c in BOXES.columns]), "COCO boxes")
-
-    def _row(self, annotation: dict[str, Any]) -> _Row | str:
-        image = _known(self._images, annotation, "image_id")
-        if image is None:
-            return "image_id that no image has"
-        name = _known(self._classes, annotation, "category_id")
-        if name is None:
-            return "category_id that no category has"
-        width, height = self._sizes.get(image.image_id, (None, None))
-        box = usable_box(annotation.get("bbox"), image.width or width, image.height or height)
-        if isinstance(box, str):
-            return box
-        self.n_clipped += box.clipped
-        return image.image_id, name, *box.xyxy_px
+def _add(
+    rows: BoxRows,
+    annotation: dict[str, Any],
+    images: Mapping[Any, AnnotatedImage],
+    classes: Mapping[Any, str],
+    sizes: Sizes,
+) -> str | None:
+    """Add the box of one annotation; or what is wrong with it."""
+    image = _known(images, annotation, "image_id")
+    if image is None:
+        return "image_id that no image has"
+    name = _known(classes, annotation, "category_id")
+    if name is None:
+        return "category_id that no category has"
+    width, height = image.width, image.height
+    if not (width and height):
+        told = sizes.get(image.image_id, (None, None))
+        width, height = width or told[0], height or told[1]
+    return rows.add(image.image_id, name, annotation.get("bbox"), (width, height))
 
 
 def _known(known: Mapping[Any, Any], annotation: dict[str, Any], key: str) -> Any:
@@ -233,7 +159,7 @@ def _annotation(
     }
 
 
-def _entry(image: CocoImage, number: int) -> dict[str, Any]:
+def _entry(image: AnnotatedImage, number: int) -> dict[str, Any]:
     sizes = {"width": image.width, "height": image.height}
     known = {key: value for key, value in sizes.items() if value is not None}
     return {**image.metadata, **known, "id": number, "file_name": image.image_id}
@@ -249,12 +175,3 @@ def _lines(path: Path, document: dict[str, list[dict[str, Any]]]) -> str:
         raise DataError(f"{path}: NaN or infinity cannot be written as json", got=str(error)) from error
     head = f'{{\n"info": {lines.pop("info")},\n'
     return head + ",\n".join(f'"{key}": [\n{text}\n]' for key, text in lines.items()) + "\n}\n"
-
-
-def _refuse_unknown(path: Path, what: str, named: Sequence[str], known: Mapping[str, int]) -> None:
-    unknown = sorted(set(named) - known.keys())
-    if unknown:
-        raise AnnotationError(
-            f"{path}: boxes of an unknown {what}",
-            got=some(unknown), expected=some(known), fix=nearest(unknown[0], known) or f"give the {what} too",
-        )  # fmt: skip

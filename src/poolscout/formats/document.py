@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path, PurePosixPath
+import math
+from pathlib import Path
 from typing import Any
 
 from poolscout.errors import AnnotationError, DataError, nearest
+from poolscout.formats.content import Scalar, is_class_name, safe_name
 from poolscout.formats.faults import Faults
-
-Scalar = str | int | float | bool | None
 
 _OWN_KEYS = ("id", "file_name", "width", "height")
 _MAX_SIDE_PX = 2**31 - 1
@@ -24,7 +23,7 @@ def load_document(path: Path) -> dict[str, Any]:
         AnnotationError: json, but not an object.
     """
     try:
-        document = json.loads(path.read_bytes().decode("utf-8-sig"))
+        document = json.loads(path.read_bytes().decode("utf-8-sig"), object_pairs_hook=_unique)
     except FileNotFoundError as error:
         raise DataError(
             f"{path}: no such annotation file", got="nothing at this path", expected="a COCO json file",
@@ -38,7 +37,7 @@ def load_document(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: not valid json", got=str(error)[:200], expected="a COCO json file",
-            fix="export or copy the file again: it looks cut off or edited",
+            fix="export or copy the file again: it looks cut off, edited or pasted together",
         ) from error  # fmt: skip
     if not isinstance(document, dict):
         raise AnnotationError(
@@ -80,10 +79,10 @@ def read_images(path: Path, document: dict[str, Any]) -> list[tuple[str, int | N
     """
     faults, seen, found = Faults(), (set[Any](), set[str]()), []
     for position, entry in enumerate(records(path, document, "images")):
-        identity, name = entry.get("id"), _file_name(entry.get("file_name"))
+        identity, name = entry.get("id"), safe_name(entry.get("file_name"))
         who = name if name is not None else f"images[{position}] {entry.get('file_name')!r}"
         width, height = _side(entry.get("width")), _side(entry.get("height"))
-        if not isinstance(identity, int | str):
+        if not _is_id(identity):
             faults.add("no id (number or text)", who)
         elif identity in seen[0]:
             faults.add("id used twice", identity)
@@ -93,7 +92,7 @@ def read_images(path: Path, document: dict[str, Any]) -> list[tuple[str, int | N
             faults.add("file_name listed twice", name)
         if width == -1 or height == -1:
             faults.add("width or height is not a positive whole number", who)
-        if isinstance(identity, int | str) and name is not None:
+        if _is_id(identity) and name is not None:
             seen[0].add(identity)
             seen[1].add(name)
             found.append((name, width, height, _metadata(entry)))
@@ -114,11 +113,11 @@ def read_categories(path: Path, document: dict[str, Any]) -> dict[Any, str]:
     faults, names = Faults(), dict[Any, str]()
     for position, entry in enumerate(records(path, document, "categories")):
         identity, name = entry.get("id"), entry.get("name")
-        if not isinstance(identity, int | str):
+        if not _is_id(identity):
             faults.add("no id (number or text)", f"categories[{position}]")
         elif identity in names:
             faults.add("id used twice", identity)
-        elif not isinstance(name, str) or not name.strip() or not _is_clean(name):
+        elif not is_class_name(name):
             faults.add("no name", f"id {identity}")
         elif name in names.values():
             faults.add("two categories of one name", name)
@@ -132,18 +131,16 @@ def read_categories(path: Path, document: dict[str, Any]) -> dict[Any, str]:
     return names
 
 
-def _file_name(name: object) -> str | None:
-    if not isinstance(name, str) or not _is_clean(name):
-        return None
-    parts = re.split(r"[/\\]", name)
-    absolute = name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:[/\\]", name)
-    normal = str(PurePosixPath(name))
-    return None if absolute or ".." in parts or normal == "." else normal
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entry = dict(pairs)
+    if len(entry) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} twice in one object")
+    return entry
 
 
-def _is_clean(text: str) -> bool:
-    """No control character and no half of a surrogate pair: neither fits a file name or a table."""
-    return re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", text) is None
+def _is_id(identity: object) -> bool:
+    return isinstance(identity, int | str) or (isinstance(identity, float) and math.isfinite(identity))
 
 
 def _side(value: object) -> int | None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -11,10 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.errors import AnnotationError, nearest
-from poolscout.formats.coco import CocoFile, CocoImage, read_coco
+from poolscout.formats.annotations import read_annotations
+from poolscout.formats.content import AnnotatedImage, Annotations, Sizes
 from poolscout.formats.faults import Faults
+from poolscout.formats.lookup import Rows, in_order
 from poolscout.labels.request import guesses_digest, link_name
 from poolscout.labels.store import Labels, LabelStore, sizes_of
+
+_BATCH_ROWS = 10_000
+_SPLIT = re.compile(r"^(train|val|valid|test)/(images/)?")  # label tools sort what they export into splits
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ def add_delivery(
     bad_boxes: Literal["error", "drop"] = "error",
     allow_empty: bool = False,
 ) -> Receipt:
-    """Check a delivered COCO file and add it to the store; nothing is stored unless all of it is right.
+    """Check delivered annotations and add them to the store; nothing is stored unless all of it is right.
 
     Args:
         asked: image ids that labels were asked for.
@@ -81,49 +89,85 @@ def read_delivery(
     bad_boxes: Literal["error", "drop"] = "error",
     allow_empty: bool = False,
 ) -> Labels:
-    """Read a COCO file of labels for images of `pool`. Every image it lists counts as labelled, also without boxes.
+    """Read labels for images of `pool`. Every image that the annotations list counts as labelled, also without boxes.
 
     Args:
-        file: COCO json; images are named by image_id or by their name in the folder of links.
+        file: annotations (COCO, YOLO or VOC); images are named by image_id or by their name in the folder of links,
+            or so below the folder of a split (train, val, test).
         pool: POOL table.
         classes: the run's classes.
         bad_boxes: "drop" goes on without unusable boxes and notes them.
         allow_empty: take a file without any box: these images show no object.
 
     Raises:
-        DataError: there is no such file, or it is not json.
+        DataError: there are no such annotations, or they cannot be read.
         AnnotationError: images that are not in the pool, of another size or listed twice, unknown classes, boxes
             outside, no images, no boxes at all, or the run's own pre-annotations.
     """
-    sizes = sizes_of(pool)
-    by_link = {link_name(image_id): image_id for image_id in sizes}
-    coco = read_coco(file, bad_boxes=bad_boxes, sizes={**sizes, **{link: sizes[i] for link, i in by_link.items()}})
-    if coco.boxes.num_rows and coco.info.get("poolscout_guesses") == guesses_digest(coco.boxes):
+    known = _PoolNames(pool)
+    delivered = read_annotations(file, bad_boxes=bad_boxes, sizes=known)
+    if delivered.boxes.num_rows and delivered.info.get("poolscout_guesses") == guesses_digest(delivered.boxes):
         raise AnnotationError(
             f"{file}: these are the ensemble's guesses, not labels", got="the pre-annotations that poolscout wrote",
             expected="what a person exported from a label tool", fix="correct them in a label tool and export",
         )  # fmt: skip
-    if not coco.images or (coco.boxes.num_rows == 0 and not allow_empty):
+    if not delivered.images or (delivered.boxes.num_rows == 0 and not allow_empty):
         raise AnnotationError(
-            f"{file}: a delivery without any box" if coco.images else f"{file}: a delivery without images",
-            got=f"{len(coco.images)} images, 0 boxes", expected="labelled images",
+            f"{file}: a delivery without any box" if delivered.images else f"{file}: a delivery without images",
+            got=f"{len(delivered.images)} images, 0 boxes", expected="labelled images",
             fix="check the export; if these images really show no object, add --allow-empty",
         )  # fmt: skip
-    names = {image.image_id: _image_id(image.image_id, sizes, by_link) for image in coco.images}
-    _check_images(coco, names, sizes)
-    _check_classes(coco, classes)
-    image_ids = pa.array([names[name] for name in coco.boxes["image_id"].to_pylist()], pa.string())
-    boxes = coco.boxes.set_column(0, "image_id", image_ids)
-    return Labels.build([str(name) for name in names.values()], boxes, Path(file).name, coco.notes)
+    names = {image.image_id: known.image_id(image.image_id) for image in delivered.images}
+    _check_images(delivered, names, known.sizes)
+    _check_classes(delivered, classes)
+    image_ids = pa.array([names[name] for name in delivered.boxes["image_id"].to_pylist()], pa.string())
+    boxes = delivered.boxes.set_column(0, "image_id", image_ids)
+    return Labels.build([str(name) for name in names.values()], boxes, Path(file).name, delivered.notes)
 
 
-def _image_id(name: str, known: Collection[str], by_link: dict[str, str]) -> str | None:
-    return name if name in known else by_link.get(name)
+class _PoolNames(Mapping[str, tuple[int, int]]):
+    """(width, height) in px under every name that an image of the pool may be delivered with.
+
+    That is its image_id or its name in the folder of links, each also below the folder of a split.
+    """
+
+    def __init__(self, pool: pa.Table) -> None:
+        self.sizes, self._pool = sizes_of(pool), pool.select(["image_id", "uri"])
+
+    @cached_property
+    def _links(self) -> tuple[Rows, pa.ChunkedArray]:
+        """The rows of names in the folder of links, and the image ids there; made where a name is no image_id."""
+        batches = (batch.to_pydict().values() for batch in self._pool.to_batches(max_chunksize=_BATCH_ROWS))
+        links = pa.chunked_array([pa.array(map(link_name, *columns), pa.string()) for columns in batches], pa.string())
+        table = in_order(pa.table({"link": links, "image_id": self._pool["image_id"]}), "link")
+        return Rows(table["link"]), table["image_id"]
+
+    def image_id(self, name: str) -> str | None:
+        """The image of the pool that a name stands for."""
+        for told in (name, _SPLIT.sub("", name)):
+            if told in self.sizes:
+                return told
+            links, image_ids = self._links
+            if (row := links.get(told)) is not None:
+                return image_ids[row].as_py()
+        return None
+
+    def __getitem__(self, name: str) -> tuple[int, int]:
+        image_id = self.image_id(name)
+        if image_id is None:
+            raise KeyError(name)
+        return self.sizes[image_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sizes)
+
+    def __len__(self) -> int:
+        return len(self.sizes)
 
 
-def _check_images(coco: CocoFile, names: dict[str, str | None], sizes: dict[str, tuple[int, int]]) -> None:
+def _check_images(delivered: Annotations, names: dict[str, str | None], sizes: Sizes) -> None:
     faults, seen = Faults(), set[str]()
-    for image in coco.images:
+    for image in delivered.images:
         image_id = names[image.image_id]
         if image_id is None:
             faults.add("not in the pool", image.image_id)
@@ -136,28 +180,28 @@ def _check_images(coco: CocoFile, names: dict[str, str | None], sizes: dict[str,
             seen.add(image_id)
     unknown = next((name for name, image_id in names.items() if image_id is None), None)
     faults.raise_if_any(
-        f"{coco.path}: {faults.count} of {len(coco.images)} images are not this pool's",
+        f"{delivered.path}: {faults.count} of {len(delivered.images)} images are not this pool's",
         expected="images named by their image_id or their name in the folder of links, in the pool's size",
         fix=(unknown and _closest(unknown, sizes)) or "export the images that were asked for, unscaled",
     )
 
 
-def _fits(image: CocoImage, size: tuple[int, int]) -> bool:
+def _fits(image: AnnotatedImage, size: tuple[int, int]) -> bool:
     return image.width in (None, size[0]) and image.height in (None, size[1])
 
 
 def _closest(name: str, known: Collection[str]) -> str:
     same = [image_id for image_id in known if PurePosixPath(image_id).name == PurePosixPath(name).name]
-    return nearest(name, same[:1] or list(known)[:20_000])  # the search is slow: seconds for a large pool
+    return nearest(name, same[:1] or list(islice(known, 20_000)))  # the search is slow: seconds for a large pool
 
 
-def _check_classes(coco: CocoFile, classes: Sequence[str]) -> None:
-    used = pc.value_counts(coco.boxes["class"]).to_pylist()
+def _check_classes(delivered: Annotations, classes: Sequence[str]) -> None:
+    used = pc.value_counts(delivered.boxes["class"]).to_pylist()
     unknown = {row["values"]: row["counts"] for row in used if row["values"] not in classes}
     if unknown:
         first = next(iter(unknown))
         raise AnnotationError(
-            f"{coco.path}: boxes of classes that this run does not learn",
+            f"{delivered.path}: boxes of classes that this run does not learn",
             got=", ".join(f"{name} ({count} boxes)" for name, count in unknown.items()), expected=", ".join(classes),
             fix=nearest(first, classes) or "rename the class in the label tool, or leave its boxes out",
         )  # fmt: skip

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.errors import AnnotationError, ConfigError, DataError, nearest, some
-from poolscout.formats.coco import read_coco
+from poolscout.formats.annotations import read_annotations
 from poolscout.labels.store import Labels
 
 
@@ -18,7 +18,7 @@ class Oracle:
     """Answers for the images of an annotation file.
 
     Args:
-        annotations: COCO json with the ground truth.
+        annotations: the ground truth: COCO, YOLO or VOC.
         classes: the classes to learn; None = every category that has a box.
         bad_boxes: "drop" goes on without unusable boxes.
         sizes: image_id → (width, height) in px, where the file does not give them.
@@ -41,21 +41,21 @@ class Oracle:
         bad_boxes: Literal["error", "drop"] = "error",
         sizes: Mapping[str, tuple[int, int]] | None = None,
     ) -> None:
-        coco = read_coco(annotations, bad_boxes=bad_boxes, sizes=sizes)
-        with_boxes = set(coco.boxes["class"].unique().to_pylist())
+        known = read_annotations(annotations, bad_boxes=bad_boxes, sizes=sizes)
+        with_boxes = set(known.boxes["class"].unique().to_pylist())
         if not with_boxes:
             raise AnnotationError(
-                f"{coco.path}: there is nothing to learn", got=f"{len(coco.images)} images without any box",
+                f"{known.path}: there is nothing to learn", got=f"{len(known.images)} images without any box",
                 expected="ground truth with boxes", fix="name the right file in labelling.annotations",
             )  # fmt: skip
         if classes is None:
-            self.classes = tuple(name for name in coco.classes if name in with_boxes)
+            self.classes = tuple(name for name in known.classes if name in with_boxes)
         else:
             self.classes = tuple(classes)
-            _check_classes(coco.path, self.classes, coco.classes, with_boxes)
-        self.image_ids = tuple(image.image_id for image in coco.images)
-        self.notes = coco.notes
-        self.__boxes = coco.boxes.filter(pc.is_in(coco.boxes["class"], pa.array(self.classes, pa.string())))
+            _check_classes(known.path, self.classes, known.classes, with_boxes)
+        self.image_ids = tuple(image.image_id for image in known.images)
+        self.notes = known.notes
+        self.__boxes = known.boxes.filter(pc.is_in(known.boxes["class"], pa.array(self.classes, pa.string())))
 
     def reveal(self, image_ids: Iterable[str]) -> Labels:
         """The labels of exactly these images.

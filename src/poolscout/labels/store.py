@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.errors import CorruptPartError, DataError, RunError, some
+from poolscout.formats.lookup import Rows, in_order
 from poolscout.tables.declared import BOXES, LABELLED
 from poolscout.tables.manifest import file_hash, fingerprint
 from poolscout.tables.parquet import read_table, write_table
@@ -171,10 +172,26 @@ class LabelStore:
         )
 
 
-def sizes_of(pool: pa.Table) -> dict[str, tuple[int, int]]:
-    """image_id → (width, height) of the upright image, px."""
-    sizes = zip(pool["width"].to_pylist(), pool["height"].to_pylist(), strict=True)
-    return dict(zip(pool["image_id"].to_pylist(), sizes, strict=True))
+def sizes_of(pool: pa.Table) -> Mapping[str, tuple[int, int]]:
+    """image_id → (width, height) of the upright image, px; looked up in the table."""
+    return _Sizes(pool)
+
+
+class _Sizes(Mapping[str, tuple[int, int]]):
+    def __init__(self, pool: pa.Table) -> None:
+        images = in_order(pool.select(["image_id", "width", "height"]), "image_id")
+        self._rows, self._sides = Rows(images["image_id"]), (images["width"], images["height"])
+
+    def __getitem__(self, image_id: str) -> tuple[int, int]:
+        row = self._rows[image_id]
+        width, height = (side[row].as_py() for side in self._sides)
+        return width, height
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
 
 def _sorted_by_image(table: pa.Table) -> pa.Table:
