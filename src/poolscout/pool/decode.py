@@ -6,15 +6,15 @@ Pillow decodes. Its wheels bring their own libjpeg-turbo, so the same bytes give
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image
 
-from poolscout.errors import DataError, nearest
+from poolscout.errors import PoolscoutError
 from poolscout.pool.fit import FittedImage, fit_image, fitted_size
+from poolscout.pool.rejected import RejectedImage
+from poolscout.pool.storage import Storage
 
 # Only plain raster formats: Pillow would hand others (EPS) to outside programs.
 FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM")
@@ -25,57 +25,6 @@ _UPRIGHT = {
     6: _Turn.ROTATE_270, 7: _Turn.TRANSVERSE, 8: _Turn.ROTATE_90,
 }  # fmt: skip
 _SIDEWAYS = (5, 6, 7, 8)
-
-
-class RejectedImage(DataError):
-    """An image that cannot be used; a stage catches it and quarantines the image.
-
-    Attributes:
-        reason: missing, unreadable, empty, undecodable, oversized, truncated or size differs.
-        detail: the decoder's words, or the sizes.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"image rejected: {reason}", got=detail, fix="repair or remove the image")
-        self.reason, self.detail = reason, detail
-
-
-class ImageReader:
-    """Reads and decodes images by image_id; safe to call from several threads.
-
-    Args:
-        uris: image_id → local path.
-        max_pixels: larger images are rejected before they are decoded.
-    """
-
-    def __init__(self, uris: Mapping[str, str], max_pixels: int) -> None:
-        self.uris, self.max_pixels = uris, max_pixels
-
-    def read(self, image_id: str) -> UInt8[np.ndarray, "h w 3"]:
-        """The upright RGB image.
-
-        Raises:
-            RejectedImage: missing, unreadable, empty, undecodable, oversized or truncated.
-            DataError: an image_id the reader does not know.
-        """
-        return decode_image(self._bytes(image_id), max_pixels=self.max_pixels)
-
-    def read_fitted(self, image_id: str, height: int, width: int) -> FittedImage:
-        """The image as the detectors see it; a JPEG much larger than their input is not decoded whole.
-
-        Raises:
-            RejectedImage, DataError: as `read`.
-        """
-        return decode_fitted(self._bytes(image_id), height, width, max_pixels=self.max_pixels)
-
-    def _bytes(self, image_id: str) -> bytes:
-        if image_id not in self.uris:
-            raise DataError(
-                f"no image {image_id!r}", got=image_id, expected="an image_id of the pool",
-                fix=nearest(image_id, self.uris) or None,
-            )  # fmt: skip
-        with open_image_file(Path(self.uris[image_id])) as file:
-            return file.read()
 
 
 def decode_image(data: bytes, *, max_pixels: int) -> UInt8[np.ndarray, "h w 3"]:
@@ -130,47 +79,36 @@ def _upright(image: Image.Image, orientation: int) -> UInt8[np.ndarray, "h w 3"]
     return np.array(rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb)
 
 
-def file_state(uri: str) -> tuple[int, int] | None:
-    """(bytes, time of the last change in ns) of a file: what tells a repaired or replaced image; None without one."""
-    try:
-        found = Path(uri).stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
-def upright_size(path: Path, max_pixels: int) -> tuple[int, int]:
+def upright_size(uri: str, max_pixels: int, storage: Storage) -> tuple[int, int]:
     """(width, height) in px that `decode_image` will give, from the header alone.
 
     Raises:
         RejectedImage: missing, unreadable, empty, undecodable or oversized.
+        DataError: a storage denies access.
     """
-    with open_image_file(path) as file:
-        if not file.read(1):
-            raise RejectedImage("empty", "0 bytes")
-        file.seek(0)
-        image = _open(file, max_pixels)
-        width, height = image.size
-        return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
+    with storage.open(uri) as file:
+        return size_in_header(file, max_pixels)
 
 
-def open_image_file(path: Path) -> io.BufferedReader:
-    """The file at `path`, opened for reading.
+def size_in_header(file: io.BufferedReader | io.BytesIO, max_pixels: int) -> tuple[int, int]:
+    """(width, height) in px of the upright image that an opened file holds; no more than its header is read.
 
     Raises:
-        RejectedImage: missing or unreadable.
+        RejectedImage: empty, undecodable or oversized.
     """
-    try:
-        return path.open("rb")
-    except FileNotFoundError as error:
-        raise RejectedImage("missing", f"no file at {path}") from error
-    except OSError as error:
-        raise RejectedImage("unreadable", error.strerror or str(error)) from error
+    if not file.read(1):
+        raise RejectedImage("empty", "0 bytes")
+    file.seek(0)
+    image = _open(file, max_pixels)
+    width, height = image.size
+    return (height, width) if _orientation(image) in _SIDEWAYS else (width, height)
 
 
 def _open(file: io.BufferedReader | io.BytesIO, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(file, formats=FORMATS)
+    except PoolscoutError:  # of the storage, while the header was read
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise RejectedImage("oversized", _words(error)) from error
     except Image.UnidentifiedImageError as error:
@@ -189,7 +127,10 @@ def _orientation(image: Image.Image) -> int:
         return 1  # Pillow applies it while loading, and gives the upright size before
     try:
         # The base class's method: PNG's own decodes the whole image in search of a late chunk.
-        return Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        return found if isinstance(found, int) else 1
+    except PoolscoutError:
+        raise
     except Exception:  # damaged EXIF does not spoil the pixels
         return 1
 

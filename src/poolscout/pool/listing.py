@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.config import PoolConfig
 from poolscout.engine.local import ThreadExecutor
-from poolscout.errors import ConfigError, DataError, nearest, some
-from poolscout.pool.decode import RejectedImage, upright_size
-from poolscout.pool.sources import Source, read_source
-from poolscout.tables.declared import POOL, QUARANTINE
+from poolscout.errors import ConfigError, DataError, some
+from poolscout.pool.columns import pool_columns, taken, unified
+from poolscout.pool.decode import upright_size
+from poolscout.pool.rejected import RejectedImage
+from poolscout.pool.sources import SourceBatch, read_source
+from poolscout.pool.sources.base import Rejected, Size, rejected_table
+from poolscout.pool.storage import Storage
+from poolscout.tables.declared import POOL
 
 _CHUNK = 64  # images a task: headers are too quick to hand over one by one
 
@@ -36,55 +38,99 @@ class PoolListing:
     quarantine: pa.Table
 
 
-def list_pool(config: PoolConfig) -> PoolListing:
+def list_pool(config: PoolConfig, storage: Storage | None = None) -> PoolListing:
     """List a source and check every image's header; no image is decoded.
 
+    What is held grows with the pool in Arrow columns only; Python objects exist for a batch at a time (for the images
+    of one shard, and for a whole COCO json).
+
+    Args:
+        config: the source, and how to read it.
+        storage: reads the bytes; default: as the config says.
+
     Raises:
-        ConfigError: `sequence` or `frame` names a column that the source does not have, or frames that are no numbers.
+        ConfigError: `sequence` or `frame` names a column that the source does not have, or frames that are no numbers;
+            `check: none` where the source does not give every image's size.
         DataError: the source cannot be read, names an image twice, or no image of it can be used.
     """
-    source = read_source(config)
-    _check_ids(source, config)
-    order = sorted(range(len(source.image_ids)), key=source.image_ids.__getitem__)
-    n_workers = min(16, 4 * (os.cpu_count() or 1))  # mostly waiting for files
-    chunks = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
-    check = partial(_check_chunk, source, config.max_pixels)
-    found = [size for sizes in ThreadExecutor(n_workers).map(check, chunks) for size in sizes]
-    good = [(row, size) for row, size in zip(order, found, strict=True) if isinstance(size, tuple)]
-    bad = [(row, e) for row, e in zip(order, found, strict=True) if isinstance(e, RejectedImage)]
-    quarantine = _quarantine(source, bad)
-    if not good:
+    storage = storage or Storage.of(config)
+    batches = list(read_source(config, storage))
+    _check_ids(batches, config)
+    batches = list(_checked(batches, config, storage))
+    quarantine = pa.concat_tables([batch.rejected for batch in batches] or [rejected_table([])])
+    quarantine = quarantine.take(pc.sort_indices(quarantine, [("image_id", "ascending"), ("reason", "ascending")]))
+    images = pa.concat_tables([batch.images for batch in batches] or [_no_images()])
+    if not images.num_rows:
         raise DataError(
             f"pool.source: no image of {config.source} can be used",
             got=_reasons(quarantine) or "no images", expected="at least one image",
-            fix="check pool.images, the folder that file names start from" if bad else "check the source",
+            fix="check pool.images, the folder that file names start from" if len(quarantine) else "check the source",
         )  # fmt: skip
-    rows = [row for row, _ in good]
-    return PoolListing(_pool(source, config, rows, [size for _, size in good]), quarantine)
+    metadata = unified([batch.metadata for batch in batches])
+    order = pc.sort_indices(images["image_id"])
+    return PoolListing(pool_columns(taken(images, order), taken(metadata, order), config), quarantine)
 
 
-def _check_ids(source: Source, config: PoolConfig) -> None:
-    twice = [image_id for image_id, times in Counter(source.image_ids).items() if times > 1]
+def _no_images() -> pa.Table:
+    return POOL.empty().select(["image_id", "uri", "width", "height"])
+
+
+def _check_ids(batches: Iterable[SourceBatch], config: PoolConfig) -> None:
+    chunks = [chunk for batch in batches for chunk in batch.images["image_id"].chunks]
+    ids = pa.chunked_array(chunks, pa.string())
+    ids = taken(pa.table({"image_id": ids}), pc.sort_indices(ids))["image_id"]
+    twice = ids[1:].filter(pc.equal(ids[1:], ids[:-1])).unique().to_pylist() if len(ids) > 1 else []
     if twice:
         raise DataError(
             f"{config.source}: {len(twice)} image ids are listed more than once", got=some(twice),
             expected="each image once", fix="remove the repeated rows",
         )  # fmt: skip
-    odd = [image_id for image_id in source.image_ids if re.search(r"[\x00-\x1f\x7f\ud800-\udfff]", image_id)]
-    if odd:
-        raise DataError(
-            f"{config.source}: {len(odd)} image names cannot be stored", got=some(map(ascii, odd)),
-            expected="names in UTF-8 without control characters", fix="rename these files",
+
+
+def _checked(batches: Iterable[SourceBatch], config: PoolConfig, storage: Storage) -> Iterable[SourceBatch]:
+    """The batches with every size filled in, and images that cannot be used among the rejected."""
+    n_workers = min(16, 4 * (os.cpu_count() or 1))  # mostly waiting for files
+    for batch in batches:
+        if config.check == "none":
+            yield _trusted(batch, config)
+        elif batch.checked:
+            yield batch
+        else:
+            chunks = [batch.images.slice(start, _CHUNK) for start in range(0, batch.images.num_rows, _CHUNK)]
+            check = partial(_check_chunk, max_pixels=config.max_pixels, storage=storage)
+            found = [size for sizes in ThreadExecutor(n_workers).map(check, chunks) for size in sizes]
+            yield _kept(batch, found)
+
+
+def _trusted(batch: SourceBatch, config: PoolConfig) -> SourceBatch:
+    sides = [batch.images[name] for name in ("width", "height")]
+    known = pc.and_(*(pc.fill_null(pc.greater(side, 0), False) for side in sides))
+    unknown = batch.images["image_id"].filter(pc.invert(known))
+    if len(unknown):
+        raise ConfigError(
+            "pool.check: none needs the width and height of every image",
+            got=f"{len(unknown)} without, such as {unknown[0]}", expected=f"both, in px, from {config.source}",
+            fix="use check: headers, or add the columns width and height",
         )  # fmt: skip
+    pixels = pc.multiply(*(side.cast(pa.int64()) for side in sides))
+    large = pc.indices_nonzero(pc.greater(pixels, config.max_pixels)).to_pylist()
+    found: dict[int, RejectedImage] = {
+        row: RejectedImage("oversized", f"{pixels[row]} pixels, at most {config.max_pixels} allowed") for row in large
+    }
+    return _without(batch, found) if found else batch
 
 
-def _check_chunk(source: Source, max_pixels: int, rows: list[int]) -> list[tuple[int, int] | RejectedImage]:
-    return [_check(source.uris[row], source.sizes[row], max_pixels) for row in rows]
+def _check_chunk(images: pa.Table, max_pixels: int, storage: Storage) -> list[tuple[int, int] | RejectedImage]:
+    uris, widths, heights = (images[name].to_pylist() for name in ("uri", "width", "height"))
+    return [
+        _check(uri, said, max_pixels, storage)
+        for uri, said in zip(uris, zip(widths, heights, strict=True), strict=True)
+    ]
 
 
-def _check(uri: str, said: tuple[int | None, int | None], max_pixels: int) -> tuple[int, int] | RejectedImage:
+def _check(uri: str, said: Size, max_pixels: int, storage: Storage) -> tuple[int, int] | RejectedImage:
     try:
-        found = upright_size(Path(uri), max_pixels)
+        found = upright_size(uri, max_pixels, storage)
     except RejectedImage as rejected:
         return rejected
     if any(a is not None and a != b for a, b in zip(said, found, strict=True)):
@@ -93,86 +139,29 @@ def _check(uri: str, said: tuple[int | None, int | None], max_pixels: int) -> tu
     return found
 
 
-def _quarantine(source: Source, bad: list[tuple[int, RejectedImage]]) -> pa.Table:
-    columns = {
-        "image_id": [source.image_ids[row] for row, _ in bad],
-        "uri": [source.uris[row] for row, _ in bad],
-        "stage": ["pool"] * len(bad),
-        "reason": [rejected.reason for _, rejected in bad],
-        "detail": [rejected.detail for _, rejected in bad],
-    }
-    return QUARANTINE.check(pa.table({n: pa.array(v, pa.string()) for n, v in columns.items()}), "quarantine")
+def _kept(batch: SourceBatch, found: list[tuple[int, int] | RejectedImage]) -> SourceBatch:
+    sizes = [(0, 0) if isinstance(size, RejectedImage) else size for size in found]
+    images = batch.images.drop_columns(["width", "height"])
+    images = images.append_column("width", pa.array([width for width, _ in sizes], pa.int32()))
+    images = images.append_column("height", pa.array([height for _, height in sizes], pa.int32()))
+    bad = {row: rejected for row, rejected in enumerate(found) if isinstance(rejected, RejectedImage)}
+    return _without(SourceBatch(images, batch.metadata, batch.rejected, checked=True), bad)
+
+
+def _without(batch: SourceBatch, bad: dict[int, RejectedImage]) -> SourceBatch:
+    """The batch with some rows moved to the rejected ones."""
+    if not bad:
+        return batch
+    ids, uris = (batch.images[name].take(pa.array(list(bad), pa.int64())).to_pylist() for name in ("image_id", "uri"))
+    rows: list[Rejected] = [
+        (image_id, uri, why.reason, why.detail) for image_id, uri, why in zip(ids, uris, bad.values(), strict=True)
+    ]
+    kept = pa.array([row for row in range(batch.images.num_rows) if row not in bad], pa.int64())
+    rejected = pa.concat_tables([batch.rejected, rejected_table(rows)])
+    return SourceBatch(batch.images.take(kept), batch.metadata.take(kept), rejected, batch.checked)
 
 
 def _reasons(quarantine: pa.Table) -> str:
     counts = Counter(quarantine["reason"].to_pylist())
     told = ", ".join(f"{times} {reason}" for reason, times in counts.most_common())
     return f"{told}; the first: {quarantine['detail'][0]}" if told else ""
-
-
-def _pool(source: Source, config: PoolConfig, rows: list[int], sizes: list[tuple[int, int]]) -> pa.Table:
-    metadata = source.metadata.take(pa.array(rows, pa.int64()))
-    sequence_name, frame_name = _chosen(config, metadata, "sequence"), _chosen(config, metadata, "frame")
-    ids = pa.chunked_array([[source.image_ids[row] for row in rows]], pa.string())
-    columns: dict[str, Any] = {
-        "image_id": ids,
-        "uri": pa.array([source.uris[row] for row in rows], pa.string()),
-        "width": pa.array([width for width, _ in sizes], pa.int32()),
-        "height": pa.array([height for _, height in sizes], pa.int32()),
-        "sequence": ids,
-        "frame": pa.nulls(len(rows), pa.int64()),
-    }
-    if sequence_name is not None:
-        columns["sequence"] = pc.coalesce(metadata[sequence_name].cast(pa.string()), ids)
-    if frame_name is not None:
-        columns["frame"] = _frames(metadata[frame_name], frame_name, strict=config.frame is not None)
-    for name in metadata.column_names:
-        if name not in (sequence_name, frame_name) or name not in columns:
-            column = metadata[name]
-            values = column.cast(pa.string()) if pa.types.is_null(column.type) else column
-            columns[_free_name(name, [*columns, *metadata.column_names])] = values
-    return POOL.check(pa.table(columns), f"pool of {config.source}")
-
-
-def _chosen(config: PoolConfig, metadata: pa.Table, meaning: str) -> str | None:
-    """The metadata column that means sequence or frame: the configured one, else one of that very name."""
-    configured, known = getattr(config, meaning), metadata.column_names
-    if configured is None:
-        return meaning if meaning in known else None
-    if configured not in known:
-        raise ConfigError(
-            f"pool.{meaning}: {config.source.name} has no column {configured!r}", got=configured,
-            expected=", ".join(known) or "no metadata columns there: leave it out",
-            fix=nearest(configured, known) or f"leave pool.{meaning} out, or name one of these",
-        )  # fmt: skip
-    return configured
-
-
-def _frames(values: pa.ChunkedArray, name: str, *, strict: bool) -> pa.Array:
-    frames = [_whole_number(value) for value in values.to_pylist()]
-    wrong = [
-        value for value, frame in zip(values.to_pylist(), frames, strict=True) if value is not None and frame is None
-    ]
-    if wrong and strict:
-        raise ConfigError(
-            f"pool.frame: column {name!r} does not hold frame numbers", got=some(map(repr, wrong)),
-            expected="whole numbers", fix="name another column, or leave pool.frame out",
-        )  # fmt: skip
-    return pa.array(frames, pa.int64())
-
-
-def _whole_number(value: object) -> int | None:
-    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
-        return int(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**63:
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _free_name(name: str, taken: list[str]) -> str:
-    """A source's own column never hides one of the pool's: `sequence` becomes `source_sequence`."""
-    if name not in [column.name for column in POOL.columns]:
-        return name
-    while name in taken:
-        name = f"source_{name}"
-    return name

@@ -1,0 +1,103 @@
+"""Where a pool can come from; whatever it is, its images come in batches of Arrow columns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path, PurePosixPath
+
+from poolscout.config import PoolConfig
+from poolscout.errors import ConfigError, DataError
+from poolscout.formats.annotations import tell_format
+from poolscout.pool.names import is_image_name
+from poolscout.pool.sources.annotated import from_annotations
+from poolscout.pool.sources.base import SourceBatch, is_folder
+from poolscout.pool.sources.file_list import from_list
+from poolscout.pool.sources.folder import from_folder
+from poolscout.pool.sources.manifest import from_parquet
+from poolscout.pool.sources.shards import expand_braces, from_tar
+from poolscout.pool.sources.videos import from_videos
+from poolscout.pool.storage import Storage
+from poolscout.pool.video import VIDEO_SUFFIXES, is_video
+
+__all__ = ["SourceBatch", "kind_of", "read_source"]
+
+_KINDS: dict[str, Callable[[PoolConfig, Storage], Iterator[SourceBatch]]] = {
+    "coco": from_annotations, "yolo": from_annotations, "voc": from_annotations, "folder": from_folder,
+    "list": from_list, "parquet": from_parquet, "tar": from_tar, "video": from_videos,
+}  # fmt: skip
+_KIND_OF_SUFFIX = {
+    ".json": "coco", ".parquet": "parquet", ".pq": "parquet", ".txt": "list", ".list": "list", ".tar": "tar",
+    **dict.fromkeys(VIDEO_SUFFIXES, "video"),
+}  # fmt: skip
+_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
+_LOOKED_AT = 1000  # names of a folder that tell what is in it
+
+
+def read_source(config: PoolConfig, storage: Storage) -> Iterator[SourceBatch]:
+    """What `config.source` names, a batch at a time; no image is opened, but for headers inside tar shards.
+
+    Raises:
+        DataError: it is missing, cannot be read or is not what `config.format` says.
+        ConfigError: `format: auto` cannot tell what it is.
+    """
+    return _KINDS[kind_of(config, storage)](config, storage)
+
+
+def kind_of(config: PoolConfig, storage: Storage) -> str:
+    """The source's format: as configured, else as its name or what lies in it tells.
+
+    Raises:
+        DataError: nothing is there, or it is compressed.
+        ConfigError: it cannot be told.
+    """
+    source = config.source
+    if str(source).lower().endswith(_COMPRESSED):
+        raise DataError(
+            f"pool.source: {source} is compressed", got=PurePosixPath(str(source)).name, expected="a plain .tar",
+            fix="unpack it to a plain .tar: images inside are compressed already, and can then be read in place",
+        )  # fmt: skip
+    _check_there(source, storage)
+    if config.format != "auto":
+        return config.format
+    suffix = PurePosixPath(str(source)).suffix.lower()
+    found: str | None = tell_format(source) if isinstance(source, Path) else None
+    if found is None and not (isinstance(source, Path) and source.is_dir()):
+        found = _KIND_OF_SUFFIX.get(suffix)
+    if found is None and is_folder(source, storage):
+        found = _of_folder(source, storage)
+    if found is None:
+        name = PurePosixPath(str(source)).name
+        raise ConfigError(
+            f"pool.source: cannot tell what {name} is", got=f"a file ending in {suffix!r}",
+            expected="a folder, .json, .parquet, .txt, .tar", fix=f"set pool.format to {', '.join(_KINDS)}",
+        )  # fmt: skip
+    return found
+
+
+def _check_there(source: Path | str, storage: Storage) -> None:
+    is_there = source.exists() if isinstance(source, Path) else PurePosixPath(source).suffix or storage.exists(source)
+    if is_there or expand_braces(str(source)) != [str(source)]:
+        return
+    raise DataError(
+        f"pool.source: {source} is not there", got="no such file or folder",
+        expected="a COCO json, a Parquet manifest, a folder of images, a list of files, or tar shards",
+        fix="check the path; relative ones start at the config file's folder",
+    )  # fmt: skip
+
+
+def _of_folder(source: Path | str, storage: Storage) -> str:
+    """What the first names in a folder or below a prefix tell; images before all else."""
+    if isinstance(source, Path):
+        names = (name for _, _, found in os.walk(source) for name in found)
+    else:
+        names = (entry.name for page in storage.entries(source) for entry in page)
+    first = list(islice(names, _LOOKED_AT))
+    if not any(map(is_image_name, first)):
+        for suffix, kind in ((".tar", "tar"), (".parquet", "parquet")):
+            if any(name.lower().endswith(suffix) for name in first):
+                return kind
+        if any(map(is_video, first)):
+            return "video"
+    return "folder"
