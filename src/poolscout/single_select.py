@@ -17,6 +17,7 @@ import pyarrow.csv
 
 from poolscout.assemble import resolve_device
 from poolscout.config import SelectionConfig
+from poolscout.engine import Executor
 from poolscout.errors import ConfigError, TableError, some
 from poolscout.formats.embedding_files import ids_beside
 from poolscout.formats.embeddings import Embeddings, read_embeddings
@@ -47,6 +48,7 @@ class Sources:
         repeats: these may be picked again.
         keys: folder of distances that an earlier selection has calculated, and that this one leaves behind.
         device: auto, cpu, cuda or cuda:0.
+        executor: whose actors, if it has any, hold the embeddings of a large pool.
     """
 
     scores: Path
@@ -58,6 +60,7 @@ class Sources:
     repeats: bool = False
     keys: Path | None = None
     device: str = "cpu"
+    executor: Executor | None = None
 
 
 @dataclass(frozen=True)
@@ -72,13 +75,14 @@ class _Given:
     detections: Path | None
     labelled: pa.Array
     device: str
+    executor: Executor | None
     notes: Sequence[str]
 
     def pick(self, config: SelectionConfig, n: int, seed: int, keys: Path | None = None) -> pa.Table:
         return select_images(
             self.candidates, self.embeddings, config, n, seed, labelled=self.labelled, rank_by=self.rank_by,
             classes=self.classes, pool=self.pool, detections=None if self.detections is None else self.parts(),
-            keys=keys, device=self.device,
+            keys=keys, device=self.device, executor=self.executor,
         )  # fmt: skip
 
     def parts(self) -> Iterator[pa.Table]:
@@ -256,7 +260,9 @@ def _read(sources: Sources) -> _Given:
     notes = unknown_labelled(labelled, known, sources.labelled)
     classes = json.loads((schema.metadata or {}).get(CLASSES_KEY, b"[]"))
     device = resolve_device(sources.device)
-    return _Given(table, rank_by, classes, pool, embeddings, sources.detections, labelled, device, notes)
+    return _Given(
+        table, rank_by, classes, pool, embeddings, sources.detections, labelled, device, sources.executor, notes
+    )
 
 
 def _check(outs: Sequence[Path], sources: Sources, config: SelectionConfig) -> None:

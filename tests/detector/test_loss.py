@@ -54,10 +54,10 @@ def test_loss_is_per_object_and_falls_towards_the_label(targets):
     boxes = perfect_boxes(targets)
     best = detection_loss(
         DetectorOutput(good, boxes, torch.zeros(1, 8), torch.zeros(1, 8, 12, 16), []), targets, 4, 2.0
-    )
+    ).total
     flat = detection_loss(
         DetectorOutput(torch.zeros_like(good), boxes, torch.zeros(1, 8), torch.zeros(1, 8, 12, 16), []), targets, 4, 2.0
-    )
+    ).total
     assert best < 0.01 < flat
     assert flat.item() == pytest.approx(map_loss(torch.zeros_like(good), targets.heat).item() / 2, rel=1e-4)
 
@@ -68,7 +68,7 @@ def test_a_batch_without_objects_has_a_finite_loss_and_gradient():
     boxes = torch.zeros(1, 4, 12, 16, requires_grad=True)
     loss = detection_loss(
         DetectorOutput(logits, boxes, torch.zeros(1, 8), torch.zeros(1, 8, 12, 16), []), empty, 4, 2.0
-    )
+    ).total
     loss.backward()
     assert loss.item() == pytest.approx(2 * 12 * 16 * 0.25 * math.log(2), rel=1e-5)
     assert (logits.grad > 0).all()
@@ -80,7 +80,7 @@ def test_extreme_parameters_stay_finite(targets):
     logits = torch.full((1, 2, 12, 16), -200.0, requires_grad=True)
     loss = detection_loss(
         DetectorOutput(logits, boxes, torch.zeros(1, 8), torch.zeros(1, 8, 12, 16), []), targets, 4, 2.0
-    )
+    ).total
     loss.backward()
     assert loss.isfinite()
     assert boxes.grad.isfinite().all()

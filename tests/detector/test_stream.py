@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from poolscout.detector.stream import ImageBatch, available_cores, stream_batches, stream_images
+from poolscout.detector.stream import ImageBatch, stream_batches, stream_images
+from poolscout.engine import available_cores
 from poolscout.errors import DataError
 from poolscout.pool import fit_image
 from tests.scoring.pools import HEIGHT, WIDTH, MadeUpImages

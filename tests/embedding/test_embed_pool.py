@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from poolscout.embedding import EmbeddingSummary, load_backbone
+from poolscout.engine import ThreadExecutor
 from poolscout.errors import DataError, NonFiniteError
 from poolscout.formats.embeddings import read_embeddings
 from poolscout.pool import FittedImage, ImageReader
@@ -130,15 +131,18 @@ def test_padding_does_not_count(tmp_path: Path) -> None:
     assert np.abs(grey - features[0].mean((1, 2)).numpy()).max() > 1e-3
 
 
-@pytest.mark.parametrize("sizes", [{"batch_size": 1}, {"batch_size": 12, "shard_size": 12}, {"workers": 3}])
-def test_sizes_of_batches_and_parts_do_not_change_the_vectors(tmp_path: Path, sizes: dict[str, int]) -> None:
+SIZES = ({"batch_size": 1}, {"batch_size": 12, "shard_size": 12}, {"executor": ThreadExecutor(3)})
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_sizes_of_batches_and_parts_do_not_change_the_vectors(tmp_path: Path, sizes: dict) -> None:
     reader, backbone = write_images(tmp_path / "images", IDS), small(tmp_path / "w.safetensors")
-    run(reader, backbone, tmp_path / "a", workers=1)
+    run(reader, backbone, tmp_path / "a", executor=ThreadExecutor(1))
     run(reader, backbone, tmp_path / "b", **sizes)
     a, b = (read_embeddings(tmp_path / name / "embeddings") for name in "ab")
     assert a.image_ids.equals(b.image_ids)
     np.testing.assert_allclose(a.values, b.values, atol=1e-5)
-    if "workers" in sizes:
+    if "executor" in sizes:
         assert parts_bytes(tmp_path / "a") == parts_bytes(tmp_path / "b")
 
 
@@ -152,7 +156,7 @@ def test_a_stopped_pass_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> 
     reader, backbone = write_images(tmp_path / "images", IDS), small(tmp_path / "w.safetensors")
     run(reader, backbone, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        run(Killed(reader.uris, reader.max_pixels), backbone, tmp_path / "stopped", workers=1)
+        run(Killed(reader.uris, reader.max_pixels), backbone, tmp_path / "stopped", executor=ThreadExecutor(1))
     kept = parts_bytes(tmp_path / "stopped")
     assert list(kept) == ["embeddings/part-00000.parquet", "quarantine/part-00000.parquet"]
     told: list[tuple[int, int]] = []

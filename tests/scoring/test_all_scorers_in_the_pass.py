@@ -16,6 +16,7 @@ from poolscout.detector.calibration import Calibration
 from poolscout.detector.member import Member, MemberCard
 from poolscout.detector.model import UNet
 from poolscout.detector.stream import stream_images
+from poolscout.engine import ThreadExecutor
 from poolscout.errors import ConfigError
 from poolscout.scoring import gives_of, score_pool, view
 from poolscout.scoring.registry import OF_FIRST, scorers
@@ -191,9 +192,8 @@ def test_the_number_of_threads_changes_no_byte_of_any_score(tmp_path: Path) -> N
     for workers in (1, 4):
         members = [untrained(seed) for seed in range(2)]
         out, settings = tmp_path / str(workers), CONFIG.model_copy(update={"batch_size": 2, "dropout_passes": 9})
-        score_pool(
-            pool_rows(IDS), MadeUpImages(IDS), members, settings, out, height=HEIGHT, width=WIDTH, workers=workers
-        )  # fmt: skip
+        rows, images, threads = pool_rows(IDS), MadeUpImages(IDS), ThreadExecutor(workers)
+        score_pool(rows, images, members, settings, out, height=HEIGHT, width=WIDTH, executor=threads)
     assert parts_bytes(tmp_path / "1") == parts_bytes(tmp_path / "4")
 
 

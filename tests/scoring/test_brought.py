@@ -76,7 +76,7 @@ def test_scores_of_boxes_are_those_worked_out_by_hand(tmp_path: Path) -> None:
     assert list(rows) == list(IDS), "the pool's order"
     metadata = read_table(tmp_path / "out" / "scores", SCORES).schema.metadata
     assert json.loads(metadata[CLASSES_KEY]) == ["car", "person"], "what the figures per class belong to"
-    assert [part.name for part in sorted((tmp_path / "out" / "scores").iterdir())] == [
+    assert [part.name for part in sorted((tmp_path / "out" / "scores").glob("[!.]*"))] == [
         "part-00000.parquet", "part-00001.parquet",
     ]  # fmt: skip
     assert not (tmp_path / "out" / "embeddings").exists()

@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from poolscout.cli import select_options as option
-from poolscout.cli.console import ConsoleProgress, JsonOption, plain, show, show_table
+from poolscout.cli.console import (
+    AddressOption,
+    ConsoleProgress,
+    EngineOption,
+    JsonOption,
+    WorkersOption,
+    plain,
+    show,
+    show_table,
+)
 from poolscout.errors import ConfigError
 
 
@@ -44,6 +53,9 @@ def select(
     keys: option.Keys = None,
     device: option.Device = "auto",
     seed: option.Seed = 0,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pick a batch of images from tables that a scoring pass wrote.
@@ -55,15 +67,18 @@ def select(
     values = option.selection_values(locals())
     if n < 1:
         raise ConfigError("--n: nothing to pick", got=n, expected="at least 1")
-    from poolscout.config import build_selection
+    from poolscout.config import build_engine, build_selection
+    from poolscout.engine import open_executor
     from poolscout.single_select import Sources, compare_samplers, select_from_tables
 
-    sources = Sources(scores, rank_by, pool, embeddings, detections, labelled, repeats, keys, device)
     config = build_selection(values, "poolscout select")
-    if compare is not None:
-        _show_comparison(compare_samplers(option.split(compare), sources, config, out, seed), as_json)
-        return
-    result = select_from_tables(sources, config, out or Path("selection.parquet"), seed)
+    settings = build_engine({"name": engine, "workers": workers, "address": address}, "poolscout select")
+    with open_executor(settings) as executor:
+        sources = Sources(scores, rank_by, pool, embeddings, detections, labelled, repeats, keys, device, executor)
+        if compare is not None:
+            _show_comparison(compare_samplers(option.split(compare), sources, config, out, seed), as_json)
+            return
+        result = select_from_tables(sources, config, out or Path("selection.parquet"), seed)
     _say(result, as_json)
     show(result if as_json else {name: plain(value) for name, value in result.items()}, as_json)
 

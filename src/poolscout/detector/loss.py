@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,14 +17,23 @@ FOCUS = 2.0  # γ of the focal loss; `calibration.undo_focal` inverts it
 REDUCTION = 4.0  # how fast a negative's weight falls towards an object's centre
 
 
-def detection_loss(output: DetectorOutput, targets: Targets, stride: int, box_weight: float) -> Float[Tensor, ""]:
+class Loss(NamedTuple):
+    """The loss of a batch, and what it is made of."""
+
+    total: Float[Tensor, ""]
+    maps: Float[Tensor, ""]  # per object
+    boxes: Float[Tensor, ""]  # averaged over objects, before it is weighted
+
+
+def detection_loss(output: DetectorOutput, targets: Targets, stride: int, box_weight: float) -> Loss:
     """Loss of a batch: map loss + box_weight · box loss, each per object.
 
     Raises:
         Nothing: the caller checks that the loss is finite.
     """
     n_objects = (targets.heat == 1).sum().clamp_min(1)
-    return map_loss(output.logits, targets.heat) / n_objects + box_weight * box_loss(output, targets, stride)
+    maps, boxes = map_loss(output.logits, targets.heat) / n_objects, box_loss(output, targets, stride)
+    return Loss(maps + box_weight * boxes, maps, boxes)
 
 
 def map_loss(

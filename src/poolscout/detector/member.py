@@ -93,6 +93,15 @@ class Member:
         """What its probabilities are."""
         return f"sigmoid map, {'calibrated on held-back images' if self.calibration.n_images else 'not calibrated'}"
 
+    def on(self, device: torch.device | str) -> Member:
+        """The same member elsewhere; itself if it is there already."""
+        return self if self.device == torch.device(device) else Member(self.model, self.card, device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Weights and card alone: what is derived from them is made anew where the member arrives."""
+        weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
+        return _made_of, (weights, self.card, str(self.device))
+
     def in_float32(self) -> Member:
         """The same member, calculating in float32 whatever its card says; itself if it does so already."""
         if self._dtype is torch.float32:
@@ -191,6 +200,12 @@ class _Network(nn.Module):
 
     def forward(self, prepared: Tensor) -> DetectorOutput:
         return self.model.head(self.model.encode(prepared))
+
+
+def _made_of(weights: dict[str, Tensor], card: MemberCard, device: str) -> Member:
+    model = UNet(len(card.classes), card.architecture)
+    model.load_state_dict(weights)
+    return Member(model, card, device)
 
 
 def use_bf16(choice: str, device: torch.device) -> bool:

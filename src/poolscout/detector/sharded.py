@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from copy import copy
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import torch
 from torch import Tensor
 
-from poolscout.detector.stream import ImageBatch, available_cores, on_device
-from poolscout.engine import ThreadExecutor
+from poolscout.detector.stream import ImageBatch, on_device
+from poolscout.engine import Executor, ThreadExecutor, available_cores
+from poolscout.pool import ImageReader, QuarantineLimit, states_of_files
+from poolscout.tables.declared import QUARANTINE
+from poolscout.tables.parquet import part_path, read_table
 from poolscout.tables.shardfolder import ShardFolder
+
+BATCHES_AT_ONCE = 8  # to another process
 
 Seen = TypeVar("Seen")
 Rejected = list[dict[str, str]]  # rows of the quarantine table
 Tables = dict[str, pa.Table | dict[str, Any]]  # of a shard, by folder name
 Listener = Callable[[int, int], object]
+OneSeen = tuple[Seen | None, Rejected]  # None when every image of a batch was rejected
+ToRead = tuple[Sequence[str], ImageReader]  # image ids, and a reader that knows these
 
 
 @dataclass(frozen=True)
@@ -51,32 +63,70 @@ class Shards:
                 yield shard, ids[start : start + self.batch_size]
 
 
+def shard_digests(image_ids: pa.ChunkedArray, reader: ImageReader, shard_size: int) -> list[str]:
+    """For each shard what its images are, and the state of their files: where one has changed, the shard is undone."""
+    digests, state = [], states_of_files()
+    for start in range(0, len(image_ids), shard_size):
+        images = hashlib.sha256()
+        for image_id in image_ids.slice(start, shard_size).to_pylist():
+            uri = reader.uris.get(image_id, "")
+            images.update(f"{image_id}\n{uri}\n{state(uri)}\n".encode())
+        digests.append(images.hexdigest())
+    return digests
+
+
 @dataclass(frozen=True)
 class Look(Generic[Seen]):
-    """What a pass does with a batch, and with a shard.
+    """What a pass does with a batch.
 
     Attributes:
-        read: image ids → their batch.
+        read: image ids and a reader that knows them → their batch.
         see: a batch with at least one image, and its pixels on the device → what is kept of it.
-        tables: what was kept of a shard's batches, and its rejected images → its tables.
         device: where `see` computes.
     """
 
-    read: Callable[[Sequence[str]], ImageBatch]
+    read: Callable[[Sequence[str], ImageReader], ImageBatch]
     see: Callable[[ImageBatch, Tensor], Seen]
-    tables: Callable[[list[Seen], Rejected], Tables]
     device: torch.device
 
 
-def pass_over(shards: Shards, look: Look[Seen], *, workers: int | None = None, progress: Listener | None = None) -> int:
+@dataclass(frozen=True)
+class Pass(Generic[Seen]):
+    """A pass over a pool, as far as it does not depend on where it runs.
+
+    Attributes:
+        open: a device, or None for the models' own → how batches are looked at. Called once in every process that
+            works; where these are others than this one it is pickled, and the models with it.
+        reader: reads the images.
+        tables: what was kept of a shard's batches, and its rejected images → its tables.
+        limit: how many images may be rejected.
+    """
+
+    open: Callable[[str | None], Look[Seen]]
+    reader: ImageReader
+    tables: Callable[[list[Seen], Rejected], Tables]
+    limit: QuarantineLimit | None = None
+
+
+def pass_over(
+    shards: Shards,
+    work: Pass[Seen],
+    *,
+    executor: Executor | None = None,
+    progress: Listener | None = None,
+    say: Callable[[str], object] | None = None,
+) -> int:
     """Write every shard that is not done; memory does not grow with the pool.
+
+    On a CPU a worker takes a batch from file to figures by itself, so that the numbers depend neither on how many
+    workers there are nor on what they are: threads, processes or actors of a cluster. Only this process writes.
 
     Args:
         shards: of the pool.
-        look: what is done with each batch.
-        workers: threads; default: one for each core. On a CPU each takes a batch from file to figures by itself, so
-            that the numbers do not depend on how many there are.
-        progress: called with (images done, images in all) after each batch.
+        work: what is done.
+        executor: who does it; default: a thread for each core.
+        progress: called with (images done, images in all) as batches are done.
+        say: told which finished parts are damaged, and therefore made again.
 
     Returns:
         how many images are in shards that were done already.
@@ -84,11 +134,18 @@ def pass_over(shards: Shards, look: Look[Seen], *, workers: int | None = None, p
     Raises:
         NonFiniteError, TableError: a shard's table is not as declared.
         StorageError: the disk is full or refuses.
+        DataError: more images are rejected than may be.
+        WorkerLostError: workers die again and again.
     """
     todo, n_images = shards.todo(), len(shards.image_ids)
+    if say is not None:
+        for damage in shards.folder.damaged:
+            say(damage)
     done = n_kept = n_images - sum(len(ids) for _, ids in shards.batches(todo))
-    all_seen = _see_all((ids for _, ids in shards.batches(todo)), look, workers or available_cores())
-    with closing(all_seen), _Writer(shards.folder, look.tables) as writer:
+    batches = ((ids, _narrowed(work.reader, ids)) for _, ids in shards.batches(todo))
+    all_seen = _see_all(batches, work, executor or ThreadExecutor(available_cores()))
+    counted = _Rejections(shards, work.limit, n_images)
+    with closing(all_seen), _Writer(shards.folder, work.tables) as writer:
         for shard in todo:
             kept, rejected = [], []
             for _, ids in shards.batches([shard]):
@@ -100,29 +157,77 @@ def pass_over(shards: Shards, look: Look[Seen], *, workers: int | None = None, p
                 if progress is not None:
                     progress(done, n_images)
             writer.submit(shard, kept, rejected)
+            counted.add(rejected)
     return n_kept
 
 
-def _see_all(
-    batches: Iterable[Sequence[str]], look: Look[Seen], workers: int
-) -> Generator[tuple[Seen | None, Rejected], None, None]:
+def _see_all(batches: Iterator[ToRead], work: Pass[Seen], executor: Executor) -> Generator[OneSeen[Seen], None, None]:
     """What is seen in each batch, in order; None when every image was rejected."""
-
-    def see(batch: ImageBatch, pixels: Tensor) -> tuple[Seen | None, Rejected]:
-        return look.see(batch, pixels) if batch.image_ids else None, batch.rejected
-
-    def read_and_see(ids: Sequence[str]) -> tuple[Seen | None, Rejected]:
-        batch = look.read(ids)
-        return see(batch, batch.pixels)
-
+    if not executor.shares_memory:
+        # Handing over costs a millisecond: a worker is given some batches at a time.
+        some = iter(lambda: list(islice(batches, BATCHES_AT_ONCE)), [])
+        device = "cuda" if executor.uses_gpus else None
+        for seen_some in executor.map(_see_some, some, setup=partial(_opened, work.open, device)):
+            yield from seen_some
+        return
+    look = work.open(None)
     if look.device.type == "cpu":
         # A core takes a batch from file to figures: no core waits for another inside an operation, and decoding
         # fills the gaps.
         with restored_threads():
-            yield from ThreadExecutor(workers, begin=one_thread).map(read_and_see, batches)
+            yield from ThreadExecutor(executor.workers, begin=one_thread).map(partial(_see, look), batches)
     else:
-        for batch, pixels in on_device(ThreadExecutor(workers).map(look.read, batches), look.device):
-            yield see(batch, pixels)
+        yield from _on_gpu(look, batches, executor.workers)
+
+
+def _narrowed(reader: ImageReader, ids: Sequence[str]) -> ImageReader:
+    """A reader that knows these images alone: small enough to be sent along with them."""
+    narrow = copy(reader)
+    narrow.uris = {image_id: reader.uris[image_id] for image_id in ids}
+    return narrow
+
+
+def _see(look: Look[Seen], batch: ToRead) -> OneSeen[Seen]:
+    read = look.read(*batch)
+    return look.see(read, read.pixels) if read.image_ids else None, read.rejected
+
+
+def _on_gpu(look: Look[Seen], batches: Iterable[ToRead], workers: int) -> Iterator[OneSeen[Seen]]:
+    read = ThreadExecutor(workers).map(lambda batch: look.read(*batch), batches)
+    for batch, pixels in on_device(read, look.device):
+        yield look.see(batch, pixels) if batch.image_ids else None, batch.rejected
+
+
+def _opened(open_look: Callable[[str | None], Look[Seen]], device: str | None) -> Look[Seen]:
+    one_thread()
+    return open_look(device)
+
+
+def _see_some(look: Look[Seen], batches: list[ToRead]) -> list[OneSeen[Seen]]:
+    """What a worker of another process does."""
+    if look.device.type == "cpu":
+        see: Callable[[ToRead], OneSeen[Seen]] = partial(_see, look)
+        return list(map(see, batches))
+    return [*_on_gpu(look, batches, min(len(batches), available_cores()))]
+
+
+class _Rejections:
+    """Counts what is rejected, over the shards that were done already too."""
+
+    def __init__(self, shards: Shards, limit: QuarantineLimit | None, n_images: int) -> None:
+        self._limit, self._where = limit, str(shards.folder.folder)
+        self._reasons = Counter[str]()
+        if limit is None:
+            return
+        done = set(range(-(-n_images // shards.shard_size))) - set(shards.todo())
+        for shard in sorted(done):
+            part = read_table(part_path(shards.folder.folder / "quarantine", shard), QUARANTINE, ["reason"])
+            self._reasons.update(part["reason"].to_pylist())
+
+    def add(self, rejected: Rejected) -> None:
+        self._reasons.update(row["reason"] for row in rejected)
+        if self._limit is not None:
+            self._limit.check(self._reasons.total(), self._reasons, self._where)
 
 
 def one_thread() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from poolscout.boxes import box_area, clip_boxes
 from poolscout.detector.decode import Detections
-from poolscout.engine import ThreadExecutor
+from poolscout.engine import ThreadExecutor, available_cores
 from poolscout.pool import FittedImage, ImageReader, RejectedImage
 
 
@@ -144,11 +143,6 @@ def on_device(batches: Iterable[ImageBatch], device: torch.device) -> Iterator[t
             yield ready()
     while ahead:
         yield ready()
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_batch(ids: Sequence[str], reader: ImageReader, height: int, width: int, stage: str) -> ImageBatch:

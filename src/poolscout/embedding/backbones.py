@@ -83,6 +83,15 @@ class Backbone:
         with exact if self.device.type == "cuda" else nullcontext():
             return self.architecture.last_layer((x - self._mean) / self._std)
 
+    def on(self, device: torch.device | str) -> Backbone:
+        """The same backbone, moved elsewhere."""
+        return Backbone(self.architecture, self.weights, device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Name and weights: the network is built anew where the backbone arrives."""
+        a, device = self.architecture, str(self.device)
+        return _rebuilt, (a.name, a.height, a.width, a.network.state_dict(), self.weights, device)
+
     def _length(self) -> int:
         height, width = self.architecture.height, self.architecture.width
         try:
@@ -91,6 +100,12 @@ class Backbone:
             raise
         except Exception as error:  # each network complains in its own way
             raise _unsuited(self.name, height, width, error) from error
+
+
+def _rebuilt(name: str, height: int, width: int, state: dict[str, Tensor], weights: str, device: str) -> Backbone:
+    architecture = build(name, height, width)
+    architecture.network.load_state_dict(state)
+    return Backbone(architecture, weights, device)
 
 
 def build(name: str, height: int | None = None, width: int | None = None) -> Architecture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from poolscout.detector.sharded import Listener, Look, Rejected, Shards, Tables, pass_over
+from poolscout.detector.sharded import Listener, Look, Pass, Rejected, Shards, Tables, pass_over, shard_digests
 from poolscout.detector.stream import ImageBatch, read_batch
 from poolscout.embedding.backbones import Backbone
+from poolscout.engine import Executor
 from poolscout.errors import DataError
-from poolscout.pool import ImageReader, file_state
+from poolscout.pool import ImageReader, QuarantineLimit
 from poolscout.tables.declared import EMBEDDINGS, QUARANTINE
 from poolscout.tables.manifest import fingerprint
 from poolscout.tables.parquet import float_lists, iter_parts
@@ -49,8 +51,10 @@ def embed_pool(
     *,
     batch_size: int = 8,
     shard_size: int = 1000,
-    workers: int | None = None,
+    executor: Executor | None = None,
+    limit: QuarantineLimit | None = None,
     progress: Listener | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> EmbeddingSummary:
     """Write one vector an image, as it goes; memory does not grow with the pool.
 
@@ -64,11 +68,14 @@ def embed_pool(
         out: the folder that gets the two tables.
         batch_size: images a forward pass.
         shard_size: images a part.
-        workers: threads; default: one for each core.
+        executor: who does it; default: a thread for each core. The numbers do not depend on it.
+        limit: how many images may be rejected.
         progress: called with (images done, images in all) after each batch.
+        say: told which finished parts are damaged, and therefore made again.
 
     Raises:
-        DataError: no rows.
+        DataError: no rows, or more images are rejected than may be.
+        WorkerLostError: workers die again and again.
         NonFiniteError: the backbone gave NaN or infinity; names the images.
         StorageError: the disk is full or refuses.
     """
@@ -77,27 +84,38 @@ def embed_pool(
             "there is nothing to embed", got="a pool without rows", expected="at least one image",
             fix="add images to the pool",
         )  # fmt: skip
-    height, width = backbone.architecture.height, backbone.architecture.width
-    folder = ShardFolder(out, _made_from(rows, reader, backbone, batch_size, shard_size), ORDER)
+    digests = shard_digests(rows["image_id"], reader, shard_size)
+    folder = ShardFolder(out, _made_from(backbone, batch_size, shard_size), ORDER, shards=digests)
     shards = Shards(rows["image_id"], folder, batch_size, shard_size)
+    work = Pass(partial(open_backbone, backbone), reader, partial(_tables, backbone.d), limit)
+    n_kept = pass_over(shards, work, executor=executor, progress=progress, say=say)
+    n_rejected = sum(part.num_rows for part in iter_parts(Path(out) / "quarantine", QUARANTINE))
+    return EmbeddingSummary(rows.num_rows - n_rejected, n_rejected, n_kept)
+
+
+def open_backbone(backbone: Backbone, device: str | None = None) -> Look[Embedded]:
+    """How a batch is embedded, in the process that is going to do it; on `device`, or where the backbone is."""
+    backbone = backbone if device is None else backbone.on(device)
+    height, width = backbone.architecture.height, backbone.architecture.width
+
+    def read(ids: Sequence[str], reader: ImageReader) -> ImageBatch:
+        return read_batch(ids, reader, height, width, "embedding")
 
     def see(batch: ImageBatch, pixels: Tensor) -> Embedded:
         return batch.image_ids, pooled(backbone(pixels), batch).cpu().numpy()
 
-    def tables(embedded: list[Embedded], rejected: Rejected) -> Tables:
-        vectors = [one for _, one in embedded] or [np.empty((0, backbone.d), np.float32)]
-        return {
-            "quarantine": {column.name: [row[column.name] for row in rejected] for column in QUARANTINE.columns},
-            "embeddings": {
-                "image_id": [image_id for ids, _ in embedded for image_id in ids],
-                "embedding": float_lists(np.concatenate(vectors)),
-            },
-        }
+    return Look(read, see, backbone.device)
 
-    read = partial(read_batch, reader=reader, height=height, width=width, stage="embedding")
-    n_kept = pass_over(shards, Look(read, see, tables, backbone.device), workers=workers, progress=progress)
-    n_rejected = sum(part.num_rows for part in iter_parts(Path(out) / "quarantine", QUARANTINE))
-    return EmbeddingSummary(rows.num_rows - n_rejected, n_rejected, n_kept)
+
+def _tables(d: int, embedded: list[Embedded], rejected: Rejected) -> Tables:
+    vectors = [one for _, one in embedded] or [np.empty((0, d), np.float32)]
+    return {
+        "quarantine": {column.name: [row[column.name] for row in rejected] for column in QUARANTINE.columns},
+        "embeddings": {
+            "image_id": [image_id for ids, _ in embedded for image_id in ids],
+            "embedding": float_lists(np.concatenate(vectors)),
+        },
+    }
 
 
 @torch.inference_mode()
@@ -110,11 +128,9 @@ def pooled(features: Float[Tensor, "images d rows columns"], batch: ImageBatch) 
     return (features.float() * shown).sum((2, 3)) / shown.sum((2, 3))
 
 
-def _made_from(rows: pa.Table, reader: ImageReader, backbone: Backbone, batch_size: int, shard_size: int) -> str:
-    """Digest of all that the vectors depend on, as far as it can be told without reading the images."""
-    uris = [(image_id, reader.uris.get(image_id, "")) for image_id in rows["image_id"].to_pylist()]
+def _made_from(backbone: Backbone, batch_size: int, shard_size: int) -> str:
+    """Digest of all that every shard's vectors depend on."""
     return fingerprint({
-        "images": fingerprint([(image_id, uri, file_state(uri)) for image_id, uri in uris]),
         "backbone": backbone.name,
         "weights": backbone.weights,
         "input": [backbone.architecture.height, backbone.architecture.width],

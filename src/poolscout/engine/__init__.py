@@ -1,6 +1,15 @@
-"""Executors: map a plain function over shards. Importing this registers the local ones."""
+"""Executors: map a plain function over items, in threads, in processes or on a Ray cluster."""
 
-from poolscout.engine.base import Executor, executor_names, make_executor
-from poolscout.engine.local import SerialExecutor, ThreadExecutor
+from poolscout.engine.base import Actors, Executor, executor_names, open_executor, tell
+from poolscout.engine.local import SerialExecutor, ThreadExecutor, available_cores
 
-__all__ = ["Executor", "SerialExecutor", "ThreadExecutor", "executor_names", "make_executor"]
+__all__ = [
+    "Actors",
+    "Executor",
+    "SerialExecutor",
+    "ThreadExecutor",
+    "available_cores",
+    "executor_names",
+    "open_executor",
+    "tell",
+]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,17 +16,17 @@ from poolscout.detector.member import Member
 from poolscout.detector.sharded import (
     Listener,
     Look,
-    Rejected,
+    Pass,
     Shards,
-    Tables,
     one_thread,
     pass_over,
     restored_threads,
+    shard_digests,
 )
 from poolscout.detector.stream import ImageBatch, read_batch
-from poolscout.engine import ThreadExecutor
+from poolscout.engine import Executor, ThreadExecutor
 from poolscout.errors import ConfigError, DataError, some
-from poolscout.pool import ImageReader, file_state
+from poolscout.pool import ImageReader, QuarantineLimit
 from poolscout.scoring.api import gives_of
 from poolscout.scoring.glance import Glance, as_configured, look
 from poolscout.scoring.plan import Plan
@@ -62,8 +62,10 @@ def score_pool(
     height: int,
     width: int,
     stage: str = "scoring",
-    workers: int | None = None,
+    executor: Executor | None = None,
+    limit: QuarantineLimit | None = None,
     progress: Listener | None = None,
+    say: Callable[[str], object] | None = None,
 ) -> ScoringSummary:
     """Score a pool with an ensemble, writing as it goes; memory does not grow with the pool or the ensemble.
 
@@ -78,37 +80,53 @@ def score_pool(
         out: the folder that gets the four tables.
         height, width: the detectors' input, px.
         stage: what the quarantine table says found a bad image.
-        workers: threads; default: one for each core. On a CPU each takes a batch from file to figures by itself, so
-            that the numbers do not depend on how many there are.
+        executor: who does it; default: a thread for each core. The numbers do not depend on it.
+        limit: how many images may be rejected.
         progress: called with (images done, images in all) after each batch.
+        say: told which finished parts are damaged, and therefore made again.
 
     Raises:
         ConfigError: an unknown scorer or aggregate; no member, or members that disagree on the classes.
         CapabilityError: a scorer needs more than the ensemble gives.
-        DataError: no rows.
+        DataError: no rows, or more images are rejected than may be.
+        WorkerLostError: workers die again and again.
         NonFiniteError: a detector gave NaN or infinity; names the images.
         StorageError: the disk is full or refuses.
     """
     plan = Plan(config.scorers)
     _check(rows, members, plan)
     members = as_configured(members, config)
-    folder = ShardFolder(out, _made_from(rows, reader, members, config, height, width), ORDER)
+    digests = shard_digests(rows["image_id"], reader, config.shard_size)
+    folder = ShardFolder(out, _made_from(members, config, height, width), ORDER, shards=digests)
     shards = Shards(rows["image_id"], folder, config.batch_size, config.shard_size)
-    if config.compile and shards.todo():
+    columns = [choice.column for choice in config.scorers]
+    tables = partial(shard_tables, columns=columns, classes=members[0].classes, provenance=gives_of(members).provenance)
+    work = Pass(partial(open_ensemble, members, config, height, width, stage), reader, tables, limit)
+    n_kept = pass_over(shards, work, executor=executor, progress=progress, say=say)
+    n_rejected = sum(part.num_rows for part in iter_parts(Path(out) / "quarantine", QUARANTINE))
+    return ScoringSummary(rows.num_rows - n_rejected, n_rejected, n_kept)
+
+
+def open_ensemble(
+    members: Sequence[Member], config: ScoringConfig, height: int, width: int, stage: str, device: str | None = None
+) -> Look[Glance]:
+    """How a batch is looked at, in the process that is going to do it.
+
+    Args:
+        device: where the members are to be; None = where they are.
+    """
+    members = [member if device is None else member.on(device) for member in members]
+    if config.compile:
         members = _compiled(members, (config.batch_size, 3, height, width))
-    columns, classes = [choice.column for choice in config.scorers], members[0].classes
-    provenance = gives_of(members).provenance
+    plan = Plan(config.scorers)
+
+    def read(ids: Sequence[str], reader: ImageReader) -> ImageBatch:
+        return read_batch(ids, reader, height, width, stage)
 
     def see(batch: ImageBatch, pixels: torch.Tensor) -> Glance:
         return look(members, batch, pixels, plan, config)
 
-    def tables(glances: list[Glance], rejected: Rejected) -> Tables:
-        return shard_tables(glances, rejected, columns, classes, provenance)
-
-    read = partial(read_batch, reader=reader, height=height, width=width, stage=stage)
-    n_kept = pass_over(shards, Look(read, see, tables, members[0].device), workers=workers, progress=progress)
-    n_rejected = sum(part.num_rows for part in iter_parts(Path(out) / "quarantine", QUARANTINE))
-    return ScoringSummary(rows.num_rows - n_rejected, n_rejected, n_kept)
+    return Look(read, see, members[0].device)
 
 
 def _compiled(members: Sequence[Member], shape: tuple[int, int, int, int]) -> list[Member]:
@@ -143,19 +161,11 @@ def _check(rows: pa.Table, members: Sequence[Member], plan: Plan) -> None:
             )
 
 
-def _made_from(
-    rows: pa.Table, reader: ImageReader, members: Sequence[Member], config: ScoringConfig, height: int, width: int
-) -> str:
-    """Digest of all that the numbers depend on, as far as it can be told without reading the images."""
-    images = hashlib.sha256()
-    for chunk in rows["image_id"].chunks:
-        for image_id in chunk.to_pylist():
-            uri = reader.uris.get(image_id, "")
-            images.update(f"{image_id}\n{uri}\n{file_state(uri)}\n".encode())
+def _made_from(members: Sequence[Member], config: ScoringConfig, height: int, width: int) -> str:
+    """Digest of all that every shard's numbers depend on."""
     return fingerprint(
         {
             "config": config.model_dump(mode="json"),
-            "images": images.hexdigest(),
             "members": [_member_hash(member) for member in members],
             "input": [height, width],
         }

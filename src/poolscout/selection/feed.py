@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from jaxtyping import Float64, Int64
 
 from poolscout.config import SelectionConfig
+from poolscout.engine import Executor
 from poolscout.errors import ConfigError, TableError
 from poolscout.formats.embeddings import Embeddings
 from poolscout.selection.columns import (
@@ -69,6 +70,7 @@ def feed_of(
     classes: Sequence[str],
     keys: Keys | None = None,
     device: str = "cpu",
+    executor: Executor | None = None,
 ) -> Feed:
     """Arguments and errors as of `select_images`."""
     wanted = {"image_id", "sequence", "frame", *([rank_by, f"{rank_by}_per_class"] if rank_by else [])}
@@ -90,7 +92,7 @@ def feed_of(
         learned = keys.of(ids, vectors, at, centres, of_labelled)
     seen = Candidates(
         len(ids), scores, vectors, at, sequence_codes(rows)[0], config.metric, of_labelled, config.score_power,
-        learned, device,
+        learned, device, executor,
     )  # fmt: skip
     return Feed(rows, ids, known, centres, seen, scores, best, per_class, classes, rank_by)
 

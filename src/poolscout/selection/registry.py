@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Float64, Int32, Int64
 
+from poolscout.engine import Executor
 from poolscout.errors import CapabilityError, some
 from poolscout.registry import Registry
 
@@ -58,6 +59,7 @@ class Candidates:
         score_power: samplers that weigh distances by scores use score^power; 0 = they look at distances alone.
         known: distances to the first labelled embeddings, from an earlier selection with the same metric.
         device: where samplers that can use a GPU calculate; the picks are the same everywhere.
+        executor: whose actors hold the embeddings of a large pool, for samplers that can do so; likewise.
     """
 
     n: int
@@ -70,6 +72,7 @@ class Candidates:
     score_power: float = 1.0
     known: Known | None = None
     device: str = "cpu"
+    executor: Executor | None = None
 
     def only(self, kept: Positions) -> Candidates:
         """These candidates alone; kept[i] is the position here of the new candidate i."""

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.config import SelectionConfig
+from poolscout.engine import Executor
 from poolscout.errors import CapabilityError, ConfigError, PoolscoutError, TableError, some
 from poolscout.formats.embeddings import Embeddings
 from poolscout.selection.api import check_budget
@@ -98,6 +99,7 @@ def select_images(
     pool: pa.Table | None = None,
     keys: Path | None = None,
     device: str = "cpu",
+    executor: Executor | None = None,
 ) -> pa.Table:
     """Pick `n` images within the constraints, or all there are when there are fewer; the rows' order does not matter.
 
@@ -118,6 +120,7 @@ def select_images(
         keys: folder in which samplers that measure distances keep them: what is still valid of an earlier selection is
             used, and what this one knows replaces it. The picks are the same with and without.
         device: where samplers that can use a GPU calculate; the picks are the same everywhere.
+        executor: whose actors, if it has any, hold the embeddings of a large pool; the picks are the same.
 
     Returns:
         The selection table, in pick order; `notes_of` it says what the constraints did. Ties go to the lowest image_id.
@@ -140,7 +143,7 @@ def select_images(
     earlier, notes = _earlier(keys, config.metric)
     feed = feed_of(
         candidates, embeddings, config, chosen, labelled=labelled, rank_by=rank_by, classes=classes, keys=earlier,
-        device=device,
+        device=device, executor=executor,
     )  # fmt: skip
     limits = limits_of(feed, config, n, detections, pool)
     batch = pick_batch(chosen, limits.lanes, n, seed, gates=limits.gates, start=limits.start, barred=limits.barred)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from poolscout.detector.stream import available_cores
-from poolscout.engine import ThreadExecutor
+from poolscout.engine import ThreadExecutor, available_cores
 from poolscout.errors import DataError, some
 from poolscout.tables.atomic import storage_errors
 
@@ -39,6 +40,7 @@ class TrainingSet:
     weights: Float[Tensor, " n"]  # how often an image is drawn, relative to the others
     sequences: list[str]  # frames of one sequence are held back together
     rows: list[int] | None = None  # where in `images` each image lies; None = all of them, in order
+    cache: Path | None = None  # the file that `images` are mapped from
 
     def __len__(self) -> int:
         return len(self.classes)
@@ -56,7 +58,29 @@ class TrainingSet:
             self.weights[torch.as_tensor(positions, dtype=torch.long)],
             [self.sequences[i] for i in positions],
             [i if self.rows is None else self.rows[i] for i in positions],
+            self.cache,
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Mapped pixels are not sent to another process, which can map them too."""
+        images = self.images.numpy() if self.cache is None else tuple(self.images.shape)
+        rest = (self.boxes_xyxy_px, self.classes, self.weights, self.sequences, self.rows, self.cache)
+        return _arrived, (images, *rest)
+
+
+def _arrived(images: np.ndarray | tuple[int, ...], *rest: Any) -> TrainingSet:
+    cache = rest[-1]
+    if not isinstance(images, tuple):
+        # Read-only in Ray's shared memory; training only reads, and says so to no one.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return TrainingSet(torch.from_numpy(images), *rest)
+    if not cache.is_file():
+        raise DataError(
+            f"{cache}: the training images are not there", got="no such file on this worker's machine",
+            expected="a run's folder on storage that all machines share", fix="see docs/cluster.md",
+        )  # fmt: skip
+    return TrainingSet(_mapped(cache, images), *rest)
 
 
 def build_training_set(
@@ -103,7 +127,7 @@ def build_training_set(
         )  # fmt: skip
     groups = [f"image {image_ids[i]}" if sequences[i] is None else str(sequences[i]) for i in kept]
     kept_weights = torch.tensor([weights[i] for i in kept], dtype=torch.float32)
-    return TrainingSet(pixels[: len(kept)], boxes, classes, kept_weights, groups)
+    return TrainingSet(pixels[: len(kept)], boxes, classes, kept_weights, groups, None, cache_path)
 
 
 def _pixels(n: int, height: int, width: int, cache_path: Path | None) -> UInt8[Tensor, "n 3 height width"]:
@@ -115,7 +139,11 @@ def _pixels(n: int, height: int, width: int, cache_path: Path | None) -> UInt8[T
     # Mapped files are sparse: on a full disk, writing to one would kill the process instead of raising.
     with storage_errors(cache_path), cache_path.open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, size)
-    return torch.from_file(str(cache_path), shared=True, size=size, dtype=torch.uint8).view(shape)
+    return _mapped(cache_path, shape)
+
+
+def _mapped(path: Path, shape: tuple[int, ...]) -> UInt8[Tensor, "n 3 height width"]:
+    return torch.from_file(str(path), shared=True, size=math.prod(shape), dtype=torch.uint8).view(shape)
 
 
 def _check(

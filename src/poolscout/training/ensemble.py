@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from poolscout.config import DetectorConfig, TrainingConfig
 from poolscout.detector.io import member_files, save_member
+from poolscout.detector.member import Member
+from poolscout.engine import Executor, SerialExecutor, available_cores, tell
 from poolscout.training.dataset import TrainingSet
 from poolscout.training.member import Progress, train_member
 
@@ -25,6 +29,7 @@ def train_ensemble(
     seed: int,
     device: torch.device | str = "cpu",
     progress: Callable[[int, Progress], None] | None = None,
+    executor: Executor | None = None,
 ) -> list[Path]:
     """Train `members` detectors into `out_dir`; one that is finished there already is kept.
 
@@ -36,22 +41,56 @@ def train_ensemble(
         members: how many.
         seed: of the ensemble; member i is seeded with seed · 1000 + i.
         device: where they train.
-        progress: called with the member's number and where it stands.
+        progress: called with the member's number and where it stands; of members at the same time, in turns.
+        executor: processes or actors train a member each; else they are trained one after the other. The number of
+            threads of a training changes its last bits, and so, in the end, what it learns.
 
     Returns:
         The members' paths, without suffix.
+
+    Raises:
+        NonFiniteError: the loss of a member is no longer a number.
+        WorkerLostError: workers die again and again.
     """
     paths = [Path(out_dir) / f"member-{i}" for i in range(members)]
-    for i, path in enumerate(paths):
-        if all(file.is_file() for file in member_files(path)):
-            continue
-        learnt, held = hold_back(data, training.hold_back, fold=i, seed=seed)
-        report = None if progress is None else (lambda state, i=i: progress(i, state))
-        member = train_member(
-            data.subset(learnt), classes, detector, training, seed * 1000 + i, device, data.subset(held), report
-        )
-        save_member(path, member)
+    missing = [i for i, path in enumerate(paths) if not all(file.is_file() for file in member_files(path))]
+    executor = executor or SerialExecutor()
+    job = _Training(data, tuple(classes), detector, training, seed, "cuda" if executor.uses_gpus else str(device))
+    listener = None if progress is None else (lambda told: progress(*told))
+    if executor.shares_memory:
+        # One after the other: a training keeps the cores, or the GPU, of this process busy by itself.
+        trained = SerialExecutor().map(job.train, missing, listener=listener)
+    else:
+        alone = partial(_alone, job, max(1, available_cores() // executor.workers))
+        trained = executor.map(_Training.train, missing, setup=alone, listener=listener)
+    for i, member in zip(missing, trained, strict=True):
+        save_member(paths[i], member)
     return paths
+
+
+@dataclass(frozen=True)
+class _Training:
+    """What training a member takes."""
+
+    data: TrainingSet
+    classes: tuple[str, ...]
+    detector: DetectorConfig
+    training: TrainingConfig
+    seed: int
+    device: str
+
+    def train(self, i: int) -> Member:
+        learnt, held = hold_back(self.data, self.training.hold_back, fold=i, seed=self.seed)
+        return train_member(
+            self.data.subset(learnt), self.classes, self.detector, self.training, self.seed * 1000 + i, self.device,
+            self.data.subset(held), lambda state: tell((i, state)),
+        )  # fmt: skip
+
+
+def _alone(job: _Training, n_threads: int) -> _Training:
+    """The job in a process of its own, which shares the cores with others."""
+    torch.set_num_threads(n_threads)
+    return job
 
 
 def hold_back(data: TrainingSet, share: float, fold: int, seed: int) -> tuple[list[int], list[int]]:

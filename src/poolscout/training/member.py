@@ -34,6 +34,9 @@ class Progress(NamedTuple):
     steps: int
     loss: float  # mean since the last report
     crops_per_s: float
+    map_loss: float  # the loss's two parts, the box loss before it is weighted
+    box_loss: float
+    learning_rate: float
 
 
 def train_member(
@@ -92,7 +95,7 @@ def _fit(
     parameters = list(model.parameters())
     average = copy.deepcopy(model)
     bf16 = use_bf16(detector.bf16, device)
-    total, mean, since = torch.zeros((), device=device), 0.0, time.perf_counter()
+    total, mean, since = torch.zeros(3, device=device), 0.0, time.perf_counter()
     for step in range(1, steps + 1):
         batch = crops.draw()
         images = to_input(batch.images.to(device), training.colour, generator)
@@ -100,17 +103,18 @@ def _fit(
             output = model(images)
         loss = detection_loss(output, _targets(batch, model, images, device), model.stride, training.box_weight)
         model.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.total.backward()
         nn.utils.clip_grad_norm_(parameters, 10.0)
+        learning_rate = training.learning_rate * one_cycle((step - 0.5) / steps)
         for optimiser in optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = training.learning_rate * one_cycle((step - 0.5) / steps)
+                group["lr"] = learning_rate
             optimiser.step()
         _update_average(average, model, 1 - 1 / max(training.average_last * steps, 1))
-        total += loss.detach()
+        total += torch.stack(loss).detach()
         if step % REPORT_EVERY == 0 or step == steps:
             n = step % REPORT_EVERY or REPORT_EVERY
-            mean = float(total) / n  # waits for the device: only here
+            mean, maps, boxes = (value / n for value in total.tolist())  # waits for the device: only here
             if not mean < float("inf"):
                 raise NonFiniteError(
                     f"the training loss is {mean} at step {step}", got=mean, expected="a number",
@@ -118,7 +122,8 @@ def _fit(
                 )  # fmt: skip
             now = time.perf_counter()
             if progress is not None:
-                progress(Progress(step, steps, mean, n * training.batch_size / (now - since)))
+                crops_per_s = n * training.batch_size / (now - since)
+                progress(Progress(step, steps, mean, crops_per_s, maps, boxes, learning_rate))
             since = now
             total.zero_()
     model.load_state_dict(average.state_dict())

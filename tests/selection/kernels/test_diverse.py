@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -16,9 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from poolscout.engine import SerialExecutor
+from poolscout.errors import WorkerLostError
 from poolscout.selection import select
+from poolscout.selection.kernels import diverse
 from poolscout.selection.kernels.compiled_shard import CompiledShard
 from poolscout.selection.kernels.diverse import pick_diverse
+from poolscout.selection.kernels.fleet import LocalFleet
 from poolscout.selection.kernels.greedy import greedy
 from poolscout.selection.kernels.state import Centres, Rule
 from poolscout.selection.kernels.tensor_shard import TensorShard
@@ -180,7 +185,7 @@ def test_the_distance_is_the_one_to_the_nearest_centre(sampler: str) -> None:
 def test_shards_pick_what_one_process_picks(sampler: str) -> None:
     rows, weight = clips(900, 14), np.random.default_rng(3).random(900) ** 2
     labelled = Vectors.of(clips(5, 14, seed=4), "euclidean")
-    whole_rule, whole = rule(sampler, weight), Vectors.of(rows, "euclidean")
+    whole_rule = rule(sampler, weight)
     alone = pick_diverse(
         Candidates(900, weight, rows, labelled_embeddings=labelled.source), whole_rule, 150
     ).positions.tolist()
@@ -196,13 +201,64 @@ def test_shards_pick_what_one_process_picks(sampler: str) -> None:
                 else CompiledShard(vectors, own, pool, 2, grouped=number == 3)
             )
 
-        def centres(positions: np.ndarray, times: np.ndarray) -> Centres:
-            return Centres(whole.raw(positions), whole.scales[positions], times)
+        fleet, given_rows = LocalFleet(shards), labelled.raw(np.arange(5))
+        fleet.meet(Centres(given_rows, labelled.scales, np.zeros(5)))
+        assert greedy(fleet, whole_rule, 150).positions.tolist() == alone
 
-        for shard in shards:
-            given_rows = labelled.raw(np.arange(5))
-            shard.add(Centres(given_rows, labelled.scales, np.zeros(5)), np.empty(0, np.int64), 0.0, 0.0)
-        assert greedy(shards, whole_rule, 150, centres).positions.tolist() == alone
+
+@samplers
+@pytest.mark.parametrize("n_labelled", [0, 5])
+def test_actors_pick_what_one_process_picks(sampler: str, n_labelled: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Actors as the engines make them, but here: what they are sent is pickled."""
+    monkeypatch.setattr(diverse, "SPREAD_FROM", 1)
+    rows, weight = clips(900, 14), np.random.default_rng(3).random(900) ** 2
+    labelled = clips(n_labelled, 14, seed=4) if n_labelled else None
+    candidates = Candidates(900, weight, rows, np.arange(899, -1, -1), labelled_embeddings=labelled)
+    alone = pick_diverse(candidates, rule(sampler, weight), 150)
+    executor = PickledActors(workers=4, fails=2)
+    spread = pick_diverse(replace(candidates, executor=executor), rule(sampler, weight), 150)
+    assert executor.made == 3, "lost twice, begun anew"
+    assert spread.positions.tolist() == alone.positions.tolist()
+    np.testing.assert_array_equal(spread.distances, alone.distances)
+    centres = candidates.away_from(spread.positions).labelled_embeddings.astype(np.float64)
+    e = np.square(rows[::-1].astype(np.float64)[np.arange(900)][:, None] - centres).sum(2)
+    assert (spread.known.d >= e.min(1) * (1 - 1e-9)).all()
+    met = np.where(np.arange(len(centres)) < spread.known.seen[:, None], e, np.inf).min(1)
+    assert (spread.known.d <= met * (1 + 1e-9)).all()
+    assert spread.work["bytes"] > 0
+    assert alone.work["bytes"] == 0
+
+
+class PickledActors(SerialExecutor):
+    has_actors = True
+
+    def __init__(self, workers: int, fails: int) -> None:
+        object.__setattr__(self, "workers", workers)
+        object.__setattr__(self, "fails", fails)
+        object.__setattr__(self, "made", 0)
+
+    def room(self) -> int:
+        return self.workers
+
+    def actors(self, function, setups):
+        object.__setattr__(self, "made", self.made + 1)
+        return _Held(function, [pickle.loads(pickle.dumps(setup))() for setup in setups], self.made <= self.fails)
+
+
+class _Held:
+    def __init__(self, function, held, fails: bool) -> None:
+        self.function, self.held, self.fails, self.calls = function, held, fails, 0
+
+    def call(self, items):
+        self.calls += 1
+        if self.fails and self.calls == 9:
+            raise WorkerLostError("gone")
+        sent = pickle.loads(pickle.dumps(items))
+        replies = [self.function(one, item) for one, item in zip(self.held, sent, strict=True)]
+        return pickle.loads(pickle.dumps(replies))
+
+    def close(self) -> None:
+        self.held = []
 
 
 @samplers

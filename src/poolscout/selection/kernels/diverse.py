@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Int64
 
 from poolscout.detector.sharded import one_thread, restored_threads
+from poolscout.errors import WorkerLostError
 from poolscout.selection.kernels.compiled import HAS_NUMBA
 from poolscout.selection.kernels.compiled_shard import CompiledShard
-from poolscout.selection.kernels.greedy import greedy
-from poolscout.selection.kernels.state import Centres, Rule, Shard
+from poolscout.selection.kernels.fleet import ActorFleet, LocalFleet, answer
+from poolscout.selection.kernels.greedy import Greedy, greedy
+from poolscout.selection.kernels.state import Centres, Fleet, Rule, Shard
 from poolscout.selection.kernels.tensor_shard import TensorShard
 from poolscout.selection.kernels.vectors import Vectors
-from poolscout.selection.registry import Candidates, Picked
+from poolscout.selection.registry import Candidates, Known, Picked
 
 GROUPED_FROM = 3e8  # distances, below which looking for groups takes longer than it saves
+SPREAD_FROM = 100_000  # points, below which starting actors takes longer than they save
+ATTEMPTS = 3
 
 
 def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | None = None) -> Picked:
@@ -45,19 +51,12 @@ def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | No
         if rule.theta is not None and np.isfinite(rule.theta[first[0]]):
             rule = replace(rule, theta=rule.theta - rule.theta[first[0]])
 
-    def rows_of(positions: Int64[np.ndarray, " t"], times: Float64[np.ndarray, " t"]) -> Centres:
-        return Centres(vectors.raw(positions), vectors.scales[positions], times)
-
-    n_threads = n_threads or torch.get_num_threads()
-    with _exact_products(), restored_threads(), ThreadPoolExecutor(n_threads, initializer=one_thread) as pool:
-        shard = _shard(vectors, rule, candidates, n, pool, n_threads)
-        if len(given):
-            shard.add(given, np.empty(0, np.int64), 0.0, 0.0)
-        if len(first):
-            shard.add(rows_of(first, np.zeros(1)), first, 0.0, 0.0)
-        work = {"prepare_s": time.perf_counter() - start}
-        picked = greedy([shard], rule, n - len(first), rows_of)
-        learned = shard.known()
+    before = time.perf_counter()
+    if spreads(candidates):
+        picked, learned, prepare_s = _spread(candidates, vectors, rule, n, given, first)
+    else:
+        picked, learned, prepare_s = _here(candidates, vectors, rule, n, given, first, n_threads)
+    work = {"prepare_s": prepare_s + before - start}
     n_ranked = len(first) + picked.n_ranked
     return Picked(
         np.concatenate([first, picked.positions]),
@@ -69,15 +68,96 @@ def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | No
     )
 
 
-def _shard(
-    vectors: Vectors, rule: Rule, candidates: Candidates, n: int, pool: ThreadPoolExecutor, n_threads: int
+def spreads(candidates: Candidates) -> bool:
+    """Whether actors hold the embeddings."""
+    executor = candidates.executor
+    return executor is not None and executor.has_actors and candidates.n >= SPREAD_FROM
+
+
+def _here(
+    candidates: Candidates, vectors: Vectors, rule: Rule, n: int, given: Centres, first: Int64[np.ndarray, " f"],
+    n_threads: int | None,
+) -> tuple[Greedy, Known, float]:  # fmt: skip
+    """All points in this process, on the device of the candidates."""
+    start, n_threads = time.perf_counter(), n_threads or torch.get_num_threads()
+    with _exact_products(), restored_threads(), ThreadPoolExecutor(n_threads, initializer=one_thread) as pool:
+        grouped = float(vectors.n) * n >= GROUPED_FROM
+        fleet = LocalFleet([_shard(vectors, rule, candidates.known, candidates.device, grouped, pool, n_threads)])
+        _meet_first(fleet, vectors, given, first)
+        prepare_s = time.perf_counter() - start
+        return greedy(fleet, rule, n - len(first)), fleet.known(), prepare_s
+
+
+def _spread(
+    candidates: Candidates, vectors: Vectors, rule: Rule, n: int, given: Centres, first: Int64[np.ndarray, " f"]
+) -> tuple[Greedy, Known, float]:
+    """A part of the points in each of as many actors as there are workers.
+
+    An actor that is lost takes its part along: then all begins anew, and ends with the same picks.
+    """
+    executor = candidates.executor
+    assert executor is not None
+    start, device = time.perf_counter(), "cuda" if executor.uses_gpus else "cpu"
+    for attempt in range(ATTEMPTS):
+        actors = None
+        try:
+            cuts = np.linspace(0, vectors.n, executor.room() + 1).astype(np.int64).tolist()
+            setups = (_setup(candidates, vectors, rule, n, lo, hi, device) for lo, hi in pairwise(cuts))
+            actors = executor.actors(answer, setups)
+            fleet = ActorFleet(actors, np.diff(cuts).tolist())
+            _meet_first(fleet, vectors, given, first)
+            prepare_s = time.perf_counter() - start
+            return greedy(fleet, rule, n - len(first)), fleet.known(), prepare_s
+        except WorkerLostError:
+            if attempt == ATTEMPTS - 1:
+                raise
+        finally:
+            if actors is not None:
+                actors.close()
+    raise AssertionError("the last attempt has returned or raised")
+
+
+def _meet_first(fleet: Fleet, vectors: Vectors, given: Centres, first: Int64[np.ndarray, " f"]) -> None:
+    if len(given):
+        fleet.meet(given)
+    if len(first):
+        fleet.meet(Centres(vectors.raw(first), vectors.scales[first], np.zeros(1)), int(first[0]))
+
+
+def _setup(
+    candidates: Candidates, vectors: Vectors, rule: Rule, n: int, lo: int, hi: int, device: str
+) -> Callable[[], Shard]:
+    """What makes the shard of the points lo … hi − 1 where it is going to live."""
+    part, known = slice(lo, hi), candidates.known
+    return partial(
+        _open_shard,
+        np.ascontiguousarray(vectors.source[part if vectors.rows is None else vectors.rows[part]]),
+        candidates.metric,
+        vectors.unit,
+        rule.part(part),
+        None if known is None else Known(known.d[part], known.near[part], known.seen[part]),
+        device,
+        float(hi - lo) * n >= GROUPED_FROM,
+    )
+
+
+def _open_shard(
+    rows: np.ndarray, metric: str, unit: float, rule: Rule, known: Known | None, device: str, grouped: bool
 ) -> Shard:
-    """All points, on the device of the candidates."""
-    device = torch.device(candidates.device)
-    if device.type != "cpu" or not HAS_NUMBA:
-        return TensorShard(vectors, rule, device, candidates.known)
-    grouped = float(vectors.n) * n >= GROUPED_FROM
-    return CompiledShard(vectors, rule, pool, n_threads, grouped=grouped, known=candidates.known)
+    """In an actor, which lives as long as its shard: it has one thread, and exact products."""
+    one_thread()
+    torch.set_float32_matmul_precision("highest")
+    pool = ThreadPoolExecutor(1, initializer=one_thread)
+    return _shard(replace(Vectors.of(rows, metric), unit=unit), rule, known, device, grouped, pool, 1)
+
+
+def _shard(
+    vectors: Vectors, rule: Rule, known: Known | None, device: str, grouped: bool, pool: ThreadPoolExecutor,
+    n_threads: int,
+) -> Shard:  # fmt: skip
+    if torch.device(device).type != "cpu" or not HAS_NUMBA:
+        return TensorShard(vectors, rule, torch.device(device), known)
+    return CompiledShard(vectors, rule, pool, n_threads, grouped=grouped, known=known)
 
 
 def _without_keys(n: int, rule: Rule) -> tuple[str, ...]:

@@ -13,15 +13,16 @@ greedy in float64, on any device, in any number of shards, with any width of the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from poolscout.selection.kernels.compiled import pick_lazily
-from poolscout.selection.kernels.state import Block, Centres, Rule, Shard
+from poolscout.selection.kernels.state import Block, Centres, Fleet, Rule
 
 MOST_A_SWEEP = 1024
 ONE_BY_ONE = 60_000  # distances one by one; beyond, a matrix product over all candidates is cheaper
@@ -37,8 +38,9 @@ class Greedy:
         distances: [n] squared distance to the nearest centre when picked; infinite for a first one without centres.
         n_ranked: so many had a priority to go by; the rest follows as `greedy` says.
         work: "sweeps", how often the shards were asked; "evaluated", distances that were calculated, in float32 or
-            float64; seconds that went into "bounds_s" (which points to look at), "points_s" (bringing them up to date),
-            "picking_s" and "centres_s" (groups and points taking note of the picks).
+            float64; "bytes" exchanged with other processes; seconds that went into "bounds_s" (which points to look
+            at), "points_s" (bringing them up to date), "picking_s" and "centres_s" (groups and points taking note of
+            the picks).
     """
 
     positions: Int64[np.ndarray, " n"]
@@ -47,59 +49,50 @@ class Greedy:
     n_ranked: int = 0
 
 
-def greedy(
-    shards: Sequence[Shard],
-    rule: Rule,
-    n: int,
-    rows_of: Callable[[Int64[np.ndarray, " t"], Float64[np.ndarray, " t"]], Centres],
-) -> Greedy:
-    """Pick n points, best priority first; every shard has met the same one or more centres already.
+def greedy(fleet: Fleet, rule: Rule, n: int) -> Greedy:
+    """Pick n points, best priority first; the shards have met one or more centres already.
 
     Args:
-        shards: of the points, one after another: a point's position is counted through all of them.
+        fleet: the points.
         rule: over all points; the shards have their parts of it.
         n: at most as many as there are points left.
-        rows_of: positions and times → the centres they become.
 
     Returns:
         n picks. Where no priority is left to go by (all distances or weights are 0), core-set takes the lowest
         positions and k-means++ draws in proportion to the weights, then evenly (`_rest`).
     """
-    offsets = np.cumsum([0, *(shard.n for shard in shards)])
+    offsets = np.cumsum([0, *fleet.sizes])
     positions, distances = [np.empty(0, np.int64)], [np.empty(0)]
     now, width, left = 0.0, NARROW, n
     work: dict[str, float] = {"sweeps": 0, "bounds_s": 0.0, "points_s": 0.0, "picking_s": 0.0, "centres_s": 0.0}
     while left:
-        before = sum(shard.evaluated for shard in shards)
+        before = fleet.evaluated
         with _timed(work, "bounds_s"):
-            reached = _bound(shards, width, now, rule.is_race)
+            reached = _bound(fleet, width, now, rule.is_race)
         if reached is None:
             break
         bound, width = reached
         with _timed(work, "points_s"):
-            found = [shard.candidates(bound, now) for shard in shards]
+            found = fleet.candidates(bound, now)
         with _timed(work, "picking_s"):
             block = _joined(found, offsets)
             most = min(left, MOST_A_SWEEP)
-            picks, times, far, is_through = _picked(block, rule.is_race, bound, most, shards[0].n_met)
+            picks, times, far, is_through = _picked(block, rule.is_race, bound, most, fleet.n_met)
         later = max(now, bound if is_through else float(times[-1]))
         chosen = block.positions[picks]
         with _timed(work, "centres_s"):
-            for shard, part in zip(shards, _parts(block, [len(part) for part in found]), strict=True):
-                shard.settle(part)
-            centres = rows_of(chosen, times)
-            for shard, lo, hi in zip(shards, offsets[:-1], offsets[1:], strict=True):
-                shard.add(centres, chosen[(lo <= chosen) & (chosen < hi)] - lo, now, later)
+            taken = [chosen[(lo <= chosen) & (chosen < hi)] - lo for lo, hi in pairwise(offsets.tolist())]
+            centres = Centres(block.raw[picks], block.scales[picks], times)
+            fleet.take(_parts(block, [len(part) for part in found]), centres, taken, now, later)
         positions.append(chosen)
         distances.append(far)
         now, left = later, left - len(picks)
-        width = _next_width(width, sum(shard.evaluated for shard in shards) - before, before)
+        width = _next_width(width, fleet.evaluated - before, before)
         work["sweeps"] += 1
     if left:
-        rest = _rest(np.concatenate([shard.unpicked() for shard in shards]), rule)[:left]
-        positions.append(rest)
+        positions.append(_rest(fleet.unpicked(), rule)[:left])
         distances.append(np.full(left, np.nan))
-    work["evaluated"] = sum(shard.evaluated for shard in shards)
+    work |= {"evaluated": fleet.evaluated, "bytes": fleet.bytes}
     return Greedy(np.concatenate(positions), np.concatenate(distances), work, n - left)
 
 
@@ -110,10 +103,10 @@ def _timed(work: dict[str, float], part: str) -> Iterator[None]:
     work[part] += time.perf_counter() - start
 
 
-def _bound(shards: Sequence[Shard], width: int, now: float, is_race: bool) -> tuple[float, int] | None:
+def _bound(fleet: Fleet, width: int, now: float, is_race: bool) -> tuple[float, int] | None:
     """The least of the shards' thresholds and its width; None when no priority is left that means anything."""
     last = np.finfo(np.float64).max if is_race else -np.finfo(np.float64).smallest_subnormal
-    while (bound := min(shard.threshold(width, now) for shard in shards)) > last:
+    while (bound := min(fleet.thresholds(width, now))) > last:
         if width == 1:
             return None
         width = max(width // 8, 1)  # the best of fewer may still mean something

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -36,6 +37,11 @@ class Rule:
         """k-means++ with a draw of Exp(1) for each point; one without weight never fires."""
         with np.errstate(divide="ignore"):
             return cls(weight, exponentials / weight, exponentials)
+
+    def part(self, points: slice) -> Rule:
+        """The rule over these points alone."""
+        theta, exponentials = (None if of is None else of[points] for of in (self.theta, self.exponentials))
+        return Rule(self.weight[points], theta, exponentials)
 
     @property
     def is_race(self) -> bool:
@@ -155,10 +161,6 @@ class Shard(Protocol):
     n: int
     evaluated: int
 
-    @property
-    def n_met(self) -> int:
-        """How many centres it has been given."""
-
     def threshold(self, width: int, now: float) -> float:
         """A priority that about `width` points may reach; infinite when no point is left."""
 
@@ -170,6 +172,50 @@ class Shard(Protocol):
 
     def add(self, centres: Centres, taken: Int64[np.ndarray, " p"], now: float, later: float) -> None:
         """New centres; `taken` are those of this shard's own points that are picked. Time moves on to `later`."""
+
+    def known(self) -> Known:
+        """What the points know of their distances, by position."""
+
+    def unpicked(self) -> Bool[np.ndarray, " n"]:
+        """Which points are left, by position."""
+
+
+@runtime_checkable
+class Fleet(Protocol):
+    """Shards that hold all points, one after another: a point's position is counted through all of them.
+
+    Attributes:
+        sizes: points of each shard.
+        n_met: how many centres the shards have been given.
+        evaluated: distances they have calculated.
+        bytes: exchanged with other processes.
+    """
+
+    sizes: Sequence[int]
+    n_met: int
+    bytes: int
+
+    @property
+    def evaluated(self) -> int: ...
+
+    def meet(self, centres: Centres, picked: int | None = None) -> None:
+        """Centres that are there from the beginning; `picked`: it is the point at this position."""
+
+    def thresholds(self, width: int, now: float) -> list[float]:
+        """`Shard.threshold` of each."""
+
+    def candidates(self, bound: float, now: float) -> list[Block]:
+        """`Shard.candidates` of each."""
+
+    def take(
+        self,
+        blocks: Sequence[Block],
+        centres: Centres,
+        taken: Sequence[Int64[np.ndarray, " _"]],
+        now: float,
+        later: float,
+    ) -> None:
+        """`Shard.settle` of the candidates where there were any, and `Shard.add` of each."""
 
     def known(self) -> Known:
         """What the points know of their distances, by position."""

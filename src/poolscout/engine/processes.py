@@ -1,0 +1,149 @@
+"""Processes on this machine: no worker waits for another's interpreter lock, and one that dies takes none along."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
+from typing import Any, ClassVar, Generic
+
+from poolscout.config import EngineConfig
+from poolscout.engine.base import Actors, Item, Listener, Result, call_telling, register_executor
+from poolscout.engine.local import available_cores, ready
+from poolscout.errors import WorkerLostError
+
+PRELOADED = ["poolscout.detector.sharded"]  # brings torch; workers are forked from a server that has it
+
+
+@dataclass
+class _Ahead(Generic[Item, Result]):
+    item: Item
+    future: Future[Result]
+    lost: int = 0
+
+
+@dataclass(frozen=True)
+class ProcessExecutor:
+    """A pool of processes, forked from a server without threads; functions and items are pickled."""
+
+    workers: int
+    retries: int = 3
+    shares_memory: ClassVar[bool] = False
+    has_actors: ClassVar[bool] = False
+    uses_gpus: ClassVar[bool] = False
+
+    def map(
+        self, function: Callable[..., Result], items: Iterable[Item], *, setup: Callable[[], object] | None = None,
+        listener: Listener | None = None,
+    ) -> Iterator[Result]:  # fmt: skip
+        source = iter(items)
+        first = list(islice(source, 2 * self.workers))
+        if not first:
+            return
+        context = get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        with _heard(listener, context) as queue:
+            start = partial(
+                ProcessPoolExecutor, self.workers, context, initializer=_begin, initargs=(function, setup, queue)
+            )
+            pool = start()
+            try:
+                ahead = deque(_Ahead[Any, Any](item, pool.submit(_work, item)) for item in first)
+                while ahead:
+                    try:
+                        result = ahead[0].future.result()
+                        ahead.popleft()
+                        for item in islice(source, 1):
+                            ahead.append(_Ahead(item, pool.submit(_work, item)))
+                    except BrokenProcessPool:
+                        pool.shutdown(cancel_futures=True)
+                        pool = start()
+                        self._again(ahead, pool)
+                        continue
+                    yield result
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def _again(self, ahead: Iterable[_Ahead], pool: ProcessPoolExecutor) -> None:
+        """Hand out again what a dead process has taken along; which item it was busy with is not known."""
+        for one in ahead:
+            if one.future.done() and not one.future.cancelled() and one.future.exception() is None:
+                continue
+            if one.lost == self.retries:
+                raise WorkerLostError(
+                    "worker processes die again and again",
+                    got=f"{one.lost + 1} of them while the same work was under way",
+                    expected="workers that live",
+                    fix="look into the system's log: often memory has run out (fewer engine.workers, a smaller "
+                    "scoring.batch_size); what is finished is kept, the same command goes on from here",
+                )
+            one.lost += 1
+            one.future = pool.submit(_work, one.item)
+
+    def actors(self, function: Callable[..., Any], setups: Iterable[Callable[[], object]]) -> Actors:
+        raise NotImplementedError("has_actors is false")
+
+    def room(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """The processes end with the map."""
+
+
+_function: Callable[[], Callable[[Any], Any]]
+_ready: Callable[[Any], Any] | None = None
+
+
+def _begin(function: Callable[..., Any], setup: Callable[[], object] | None, queue: Any) -> None:
+    global _function
+    listener = None if queue is None else (lambda message: queue.put((message,)))
+
+    def made() -> Callable[[Any], Any]:
+        return partial(call_telling, listener, ready(function, setup))
+
+    _function = made
+
+
+def _work(item: Any) -> Any:
+    global _ready
+    if _ready is None:  # here and not in `_begin`, where an error would only break the pool
+        _ready = _function()
+    return _ready(item)
+
+
+@contextmanager
+def _heard(listener: Listener | None, context: BaseContext) -> Iterator[Any]:
+    """A queue whose messages reach the listener until the block ends; None without a listener.
+
+    The queue lives in a process of its own: of a plain one, a worker killed while it writes would keep the lock.
+    """
+    if listener is None:
+        yield None
+        return
+    with context.Manager() as manager:
+        queue = manager.Queue()
+
+        def hear() -> None:
+            for (message,) in iter(queue.get, ()):
+                listener(message)
+
+        thread = threading.Thread(target=hear, daemon=True)
+        thread.start()
+        try:
+            yield queue
+        finally:
+            queue.put(())
+            thread.join(timeout=10)
+
+
+@register_executor("processes")
+def _processes(settings: EngineConfig) -> ProcessExecutor:
+    return ProcessExecutor(settings.workers or available_cores(), settings.retries)
