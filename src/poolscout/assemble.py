@@ -7,20 +7,23 @@ import importlib.metadata
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
 import torch
 
 from poolscout import __version__
-from poolscout.config import DetectorConfig
+from poolscout.config import DetectorConfig, RunConfig
 from poolscout.detector.io import load_member
 from poolscout.detector.member import Member
-from poolscout.engine.progress import Task
+from poolscout.engine.journal import JournalProgress, journal
+from poolscout.engine.progress import Progress, Task
 from poolscout.errors import ConfigError, DataError, some
 from poolscout.labels import Labels
-from poolscout.pool import FittedImage, ImageReader, RejectedImage
+from poolscout.pool import FittedImage, ImageReader, RejectedImage, Storage, Uris
 from poolscout.tables.declared import QUARANTINE
+from poolscout.tables.manifest import file_hash, fingerprint
 from poolscout.training import Progress as TrainingProgress
 from poolscout.training import TrainingSet, build_training_set
 
@@ -65,10 +68,22 @@ def seed_for(seed: int, purpose: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:4], "big")
 
 
-def image_reader(images: pa.Table, max_pixels: int) -> ImageReader:
-    """A reader of the images of a pool table."""
-    uris = zip(images["image_id"].to_pylist(), images["uri"].to_pylist(), strict=True)
-    return ImageReader(dict(uris), max_pixels)
+def image_reader(images: pa.Table, max_pixels: int, storage: Storage | None = None) -> ImageReader:
+    """A reader of the images of a pool table; `storage` as the pool's settings say, where they are not all local."""
+    return ImageReader(Uris(images), max_pixels, storage)
+
+
+def logged(
+    progress: Progress, folder: Path, command: str, config: RunConfig
+) -> AbstractContextManager[JournalProgress]:
+    """The log of what is done in `folder`; it says first with which settings and versions."""
+    settings = fingerprint(config.model_dump(mode="json"))
+    return journal(progress, folder, command, config=settings, versions=versions())
+
+
+def ensemble_hash(folder: Path) -> str:
+    """Hash of the members in a folder, whatever else lies there: a log, curves of the training."""
+    return fingerprint({path.name: file_hash(path) for path in sorted(Path(folder).glob("member-*.*"))})
 
 
 def load_members(folder: Path, device: str | torch.device) -> list[Member]:
@@ -148,11 +163,18 @@ def training_set_of(
     return training_set, QUARANTINE.from_rows(rows)
 
 
-def training_progress(task: Task, members: int) -> Callable[[int, TrainingProgress], None]:
-    """Turns a training's reports into the steps of one bar over all members."""
+def training_progress(
+    task: Task, members: int, also: Callable[[int, TrainingProgress], None]
+) -> Callable[[int, TrainingProgress], None]:
+    """Turns a training's reports into the steps of one bar over all members; `also` is told each of them too."""
+
+    steps: dict[int, int] = {}  # members may be trained at the same time
 
     def update(member: int, state: TrainingProgress) -> None:
-        task.update(member * state.steps + state.step, f"member {member + 1} of {members}, loss {state.loss:.3f}")
+        steps[member] = state.step
+        started = sum(steps.values()) + state.steps * (min(steps) if steps else 0)  # those before it were finished
+        task.update(started, f"member {member + 1} of {members}, loss {state.loss:.3f}")
+        also(member, state)
 
     return update
 

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from poolscout.config_room import Room
+from poolscout.config_room import Location, Room, locate
 from poolscout.config_selection import SelectionConfig
 from poolscout.errors import ConfigError, nearest
 
@@ -36,18 +36,51 @@ Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
 
 
 class PoolConfig(Room):
-    source: Path = Field(description="COCO json, Parquet manifest, or folder of images")
-    format: Literal["auto", "coco", "folder", "parquet"] = Field("auto", description="how to read `source`")
-    images: Path | None = Field(None, description="folder the file names are relative to; default: found beside")
+    source: Location = Field(
+        description="COCO json, Parquet manifest, folder, list of files, tar shards, YOLO, Pascal VOC or video; "
+        "a path or a URL such as s3://BUCKET/PREFIX"
+    )
+    format: Literal["auto", "coco", "folder", "list", "parquet", "tar", "yolo", "voc", "video"] = Field(
+        "auto", description="how to read `source`"
+    )
+    images: Location | None = Field(
+        None, description="folder or URL the file names are relative to; default: found beside"
+    )
     sequence: str | None = Field(None, description="metadata column that means the recording a frame belongs to")
     frame: str | None = Field(None, description="metadata column with the position inside the sequence")
+    every: int = Field(1, ge=1, description="video: every k-th frame")
+    check: Literal["headers", "none"] = Field(
+        "headers", description="none: widths and heights of the source are trusted; bad images are found when scored"
+    )
     max_pixels: int = Field(
         89_000_000, gt=0, le=178_000_000, description="larger images are quarantined as oversized, in pixels"
     )
+    max_quarantined: float = Field(
+        0.05, ge=0, le=1, description="share of unusable images above which a stage stops and says why"
+    )
+    retries: int = Field(5, ge=1, description="how often an object store that is busy or fails is asked, at most")
+    storage_options: dict[str, dict[str, Any]] = Field(
+        {}, description="by protocol, what its fsspec filesystem is made with, e.g. {s3: {anon: true}}"
+    )
+
+
+class ShortlistConfig(Room):
+    where: str | None = Field(
+        None, description="SQL over the pool's columns, e.g. time_of_day = 'night' AND speed_kmh > 5; none = the pool"
+    )
+    tables: dict[str, Path] = Field(
+        {}, description="by name, tables whose columns it may use too: Parquet, folder of parts or CSV, with image_id"
+    )
+
+    @model_validator(mode="after")
+    def _tables_are_used(self) -> ShortlistConfig:
+        if self.tables and self.where is None:
+            raise ValueError("shortlist.tables are for a condition: add shortlist.where, or leave them out")
+        return self
 
 
 class EvaluationConfig(Room):
-    annotations: Path | None = Field(None, description="COCO json of the test images; none = no evaluation")
+    annotations: Path | None = Field(None, description="test images (COCO, YOLO, Pascal VOC); none = no evaluation")
     images: Path | None = Field(None, description="folder of the test images; default: found beside")
     size_buckets: tuple[float, ...] | None = Field(
         None,
@@ -57,11 +90,11 @@ class EvaluationConfig(Room):
 
 class LabellingConfig(Room):
     mode: Literal["oracle", "files"] = Field("oracle", description="oracle: known labels play the human; files: wait")
-    annotations: Path | None = Field(None, description="what the oracle knows (COCO json); default: the pool's source")
+    annotations: Path | None = Field(None, description="the oracle's labels (COCO, YOLO, VOC); default: pool.source")
     classes: tuple[str, ...] | None = Field(None, description="classes to learn; default: all that the oracle knows")
     initial: int = Field(100, ge=0, description="images labelled before the first round")
     initial_sampler: str = Field("random", description="sampler that picks them: random or random-per-sequence")
-    initial_labels: Path | None = Field(None, description="COCO json with labels that exist already")
+    initial_labels: Path | None = Field(None, description="labels that exist already (COCO, YOLO, Pascal VOC)")
     bad_boxes: Literal["error", "drop"] = Field("error", description="drop = go on without unusable boxes, listed")
     enough: float = Field(1.0, gt=0, le=1, description="files: share of the asked images that must be back to go on")
 
@@ -206,6 +239,7 @@ class RunConfig(Room):
     rounds: int = Field(3, ge=1, description="rounds of scoring, selection, labelling and training")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:0")
     pool: PoolConfig
+    shortlist: ShortlistConfig = ShortlistConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     labelling: LabellingConfig = LabellingConfig()
     detector: DetectorConfig = DetectorConfig()
@@ -275,7 +309,10 @@ def build_config(
         for name in rooms:
             room = room.get(name) if isinstance(room, dict) else None
         if isinstance(room, dict) and isinstance(room.get(key), str):
-            room[key] = str((base / room[key]).resolve())
+            room[key] = str(locate(room[key], base))
+    shortlist = values.get("shortlist")
+    if isinstance(shortlist, dict) and isinstance(tables := shortlist.get("tables"), dict):
+        tables.update({name: str(locate(path, base)) for name, path in tables.items() if isinstance(path, str)})
     try:
         return RunConfig.model_validate(values)
     except ValidationError as error:
@@ -292,6 +329,18 @@ def build_selection(values: dict[str, Any], where: str = "selection") -> Selecti
         return SelectionConfig.model_validate(values)
     except ValidationError as error:
         raise _config_error(error, where, SelectionConfig) from error
+
+
+def build_engine(values: dict[str, Any], where: str = "engine") -> EngineConfig:
+    """Check plain values as the settings of the engine alone; those that are None are left to their defaults.
+
+    Raises:
+        ConfigError: names the key, what was found and what was expected.
+    """
+    try:
+        return EngineConfig.model_validate({key: value for key, value in values.items() if value is not None})
+    except ValidationError as error:
+        raise _config_error(error, where, EngineConfig) from error
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class PoolscoutError(Exception):
@@ -46,6 +46,17 @@ class PoolscoutError(Exception):
         if fix is not None:
             lines.append(f"  fix:      {fix}")
         super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors come from worker processes too; subclasses are made from other arguments."""
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(kind: type[PoolscoutError], args: tuple[Any, ...], state: dict[str, Any]) -> PoolscoutError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class ConfigError(PoolscoutError):

@@ -10,8 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.config import SelectionConfig, load_config
+from poolscout.engine import SerialExecutor
 from poolscout.engine.progress import SilentProgress
 from poolscout.errors import RunError
+from poolscout.formats.annotations import annotations_hash
 from poolscout.labels import Labels, add_delivery, read_delivery, request_labels
 from poolscout.selection import select_images
 from poolscout.tables.atomic import write_json
@@ -31,7 +33,7 @@ def label_initial(world: World, arm: Arm) -> Path | None:
             arm,
             0,
             file.name,
-            {"labels": file_hash(file)},
+            {"labels": annotations_hash(file)},
             lambda: read_delivery(file, world.pool, world.classes, bad_boxes=labelling.bad_boxes),
         )
         return None
@@ -44,7 +46,7 @@ def label_initial(world: World, arm: Arm) -> Path | None:
         picks = select_images(world.pool, None, chosen, labelling.initial, seed, labelled=())
         write_table(path, SELECTION, picks)
 
-    work = Work("select", settings, {"pool": file_hash(world.folder.pool)})
+    work = Work("select", settings, {"pool": file_hash(world.pool_path)})
     world.folder.stage(arm.initial, work, [path], do)
     return _label_picks(world, arm, 0, arm.initial)
 
@@ -58,7 +60,7 @@ def label_everything(world: World, arm: Arm) -> None:
     """Reveal the labels of the whole pool."""
     oracle = world.oracle
     assert oracle is not None, "references are refused without an oracle"
-    inputs = {"pool": file_hash(world.folder.pool)}
+    inputs = {"pool": file_hash(world.pool_path)}
     deliver(world, arm, 0, "oracle", inputs, lambda: oracle.reveal(ids_of(world.pool)))
 
 
@@ -94,7 +96,7 @@ def freeze_labels(world: World, arm: Arm, number: int) -> None:
     if world.oracle is not None:
         inputs["labels"] = arm.labels.digest(number + 1)
     elif number == 0 and (file := world.config.labelling.initial_labels) is not None:
-        inputs["labels"] = file_hash(file)
+        inputs["labels"] = annotations_hash(file)
     work = Work("labels", {"classes": list(world.classes)}, inputs)
     world.folder.stage(folder, work, [folder / "labels.json"], do)
 
@@ -110,7 +112,7 @@ def add_labels(path: Path, file: Path, *, allow_empty: bool = False) -> dict[str
     if not folder.config.exists():
         raise RunError(f"{path}: no run here", expected="a folder with run.yaml", fix="check --run")
     with folder.lock():
-        world = open_world(folder, load_config(folder.config), SilentProgress())
+        world = open_world(folder, load_config(folder.config), SilentProgress(), SerialExecutor())
         if world.oracle is not None:
             raise RunError(
                 f"{path}: the labels of this run come from an oracle",

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poolscout import labelling, stages
+from poolscout.assemble import logged
 from poolscout.config import RunConfig
+from poolscout.engine import open_executor
 from poolscout.engine.progress import Progress, SilentProgress
 from poolscout.report import write_report
 from poolscout.tables.runfolder import RunFolder
@@ -32,16 +34,21 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None, redo_
     Raises:
         PoolscoutError: bad input, a folder that holds another run, a stage made with other settings, a full disk.
     """
-    folder = RunFolder(out, redo_stale=redo_stale)
+    progress = progress or SilentProgress()
+    folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
     with folder.lock():
         claim(folder, config)
-        world = open_world(folder, config, progress or SilentProgress())
-        arm = stages.main_arm(world)
-        waiting_for = play(world, arm)
-        if waiting_for is None:
-            references(world)
-        write_config(folder, config)
-        return Outcome(write_report(folder.path), waiting_for)
+        with logged(progress, folder.path, "run", config) as log, open_executor(config.engine) as executor:
+            folder.say = log.say
+            world = open_world(folder, config, log, executor)
+            arm = stages.main_arm(world)
+            waiting_for = play(world, arm)
+            if waiting_for is None:
+                references(world)
+            else:
+                log.outcome["waiting_for"] = str(waiting_for)
+            write_config(folder, config)
+            return Outcome(write_report(folder.path), waiting_for)
 
 
 def play(world: World, arm: Arm) -> Path | None:

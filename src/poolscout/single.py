@@ -11,24 +11,27 @@ import pyarrow as pa
 from poolscout.assemble import (
     image_reader,
     load_members,
+    logged,
     resolve_device,
     seed_for,
     training_progress,
     training_set_of,
 )
 from poolscout.config import RunConfig, build_config
+from poolscout.engine import open_executor
 from poolscout.engine.progress import Progress
-from poolscout.errors import ConfigError, DataError
+from poolscout.errors import ConfigError
 from poolscout.evaluation import detect, evaluate, wmap
-from poolscout.formats.coco import read_coco
+from poolscout.formats.annotations import annotations_hash, format_of, read_annotations
 from poolscout.labels import Oracle, sizes_of
-from poolscout.pool import PoolListing, list_pool
+from poolscout.pool import PoolListing, Storage, check_listing, list_pool
 from poolscout.tables.declared import QUARANTINE
-from poolscout.tables.manifest import Work, file_hash, fingerprint
+from poolscout.tables.manifest import Work, fingerprint
 from poolscout.tables.parquet import read_table, write_table
 from poolscout.tables.runfolder import RunFolder
 from poolscout.training import train_ensemble
 from poolscout.training.member import n_steps
+from poolscout.training.metrics import ensemble_metrics
 
 
 def train_from_coco(
@@ -40,12 +43,12 @@ def train_from_coco(
     progress: Progress,
     redo_stale: bool = False,
 ) -> dict[str, Any]:
-    """Train an ensemble on the labelled images of a COCO file into the folder `out`; finished members are kept.
+    """Train an ensemble on annotated images (COCO, YOLO, VOC) into the folder `out`; finished members are kept.
 
     Raises:
         RunError: `out` holds members trained with other settings or labels, and `redo_stale` is off.
     """
-    config, listing = listed(annotations, images, overrides)
+    config, listing = listed(annotations, images, [f"pool.format={format_of(annotations)}", *overrides])
     oracle = Oracle(
         annotations, config.labelling.classes, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)
     )
@@ -61,15 +64,17 @@ def train_from_coco(
             "classes": list(oracle.classes),
             "seed": config.seed,
         },
-        {"annotations": file_hash(annotations), "images": fingerprint(listing.pool["uri"].to_pylist())},
+        {"annotations": annotations_hash(annotations), "images": fingerprint(listing.pool["uri"].to_pylist())},
     )
 
     def do() -> None:
-        reader = image_reader(listing.pool, config.pool.max_pixels)
+        reader = image_reader(listing.pool, config.pool.max_pixels, Storage.of(config.pool))
         data, rejected = training_set_of(
             labels, oracle.classes, listing.pool, {}, reader, config.detector, out / ".pixels"
         )
-        with progress.task("training", members * n_steps(len(data), config.training)) as task:
+        steps = members * n_steps(len(data), config.training)
+        bar, curves = progress.task("training", steps), ensemble_metrics(out / "metrics")
+        with open_executor(config.engine) as executor, bar as task, curves as metrics:
             train_ensemble(
                 data,
                 oracle.classes,
@@ -79,17 +84,18 @@ def train_from_coco(
                 members=members,
                 seed=seed_for(config.seed, "train"),
                 device=resolve_device(config.device),
-                progress=training_progress(task, members),
+                progress=training_progress(task, members, metrics),
+                executor=executor,
             )
         write_table(out / "quarantine.parquet", QUARANTINE, pa.concat_tables([listing.quarantine, rejected]))
         (out / ".pixels").unlink(missing_ok=True)
 
-    folder = RunFolder(out, redo_stale=redo_stale)
-    with folder.lock():
+    folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
+    with folder.lock(), logged(progress, out, "train", config) as progress:
         # Also members that are there beyond those asked for: an ensemble is all that lies in its folder.
         made = {out / f"member-{i}{suffix}" for i in range(members) for suffix in (".safetensors", ".json")}
         outputs = [*sorted(made), out / "quarantine.parquet"]
-        folder.stage(out, work, outputs, do, stale=list(out.glob("member-*")))
+        folder.stage(out, work, outputs, do, stale=[*out.glob("member-*"), out / "metrics"])
     n_rejected = read_table(out / "quarantine.parquet", QUARANTINE).num_rows
     return {
         "trained": members,
@@ -120,13 +126,13 @@ def evaluate_on_coco(
         result = wmap(annotations, detections)
         return {"wMAP": result.value, "wMAP_by_count": result.by_count, "definition": result.definition}
     assert models is not None
-    config, listing = listed(annotations, images, overrides)
+    config, listing = listed(annotations, images, [f"pool.format={format_of(annotations)}", *overrides])
     members = load_members(models, resolve_device(config.device))
     with progress.task("evaluating", listing.pool.num_rows) as task:
         found, rejected = detect(
             members,
             listing.pool,
-            image_reader(listing.pool, config.pool.max_pixels),
+            image_reader(listing.pool, config.pool.max_pixels, Storage.of(config.pool)),
             height=members[0].architecture.height,
             width=members[0].architecture.width,
             progress=task.update,
@@ -137,7 +143,7 @@ def evaluate_on_coco(
         progress.say(f"{n_bad} test images cannot be read and are left out of the figures")
     rows = listing.pool.to_pylist()
     metrics = evaluate(
-        read_coco(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)),
+        read_annotations(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)),
         found,
         {row["image_id"]: (row["width"], row["height"]) for row in rows if row["image_id"] not in bad},
         members[0].classes,
@@ -148,12 +154,10 @@ def evaluate_on_coco(
     return flat | {f"AP50 {name}": figures["AP50"] for name, figures in metrics.mean.per_class.items()}
 
 
-def listed(source: Path, images: Path | None, overrides: Sequence[str]) -> tuple[RunConfig, PoolListing]:
+def listed(source: Path | str, images: Path | str | None, overrides: Sequence[str]) -> tuple[RunConfig, PoolListing]:
     """The settings of a single stage and the images it is about."""
-    if not source.exists():
-        raise DataError(f"{source}: not there", got="no such file or folder", expected="a COCO json or images")
-    values: dict[str, Any] = {"pool": {"source": str(source.resolve())}}
-    if images is not None:
-        values["pool"]["images"] = str(images.resolve())
-    config = build_config(values, overrides)
-    return config, list_pool(config.pool)
+    named = {"source": str(source)} | ({} if images is None else {"images": str(images)})
+    config = build_config({"pool": named}, overrides)
+    listing = list_pool(config.pool)
+    check_listing(config.pool.max_quarantined, listing.pool.num_rows, listing.quarantine, f"the images of {source}")
+    return config, listing

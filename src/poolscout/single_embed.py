@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from poolscout.assemble import image_reader, resolve_device
+from poolscout.assemble import image_reader, logged, resolve_device
 from poolscout.embedding import embed_pool, load_backbone, pretrained_weights
+from poolscout.engine import open_executor
 from poolscout.engine.progress import Progress
-from poolscout.pool import file_state
+from poolscout.pool import QuarantineLimit, Storage, files_digest
 from poolscout.single import listed
 from poolscout.tables.declared import POOL, QUARANTINE
-from poolscout.tables.manifest import Work, fingerprint
+from poolscout.tables.manifest import Work
 from poolscout.tables.parquet import read_table, write_table
 from poolscout.tables.runfolder import RunFolder
 
@@ -20,12 +21,12 @@ PRETRAINED = "pretrained"  # in the place of a file of weights
 
 
 def embed_source(
-    source: Path,
+    source: Path | str,
     name: str,
     weights: str,
     out: Path,
     *,
-    images: Path | None,
+    images: Path | str | None,
     overrides: Sequence[str],
     progress: Progress,
     height: int | None = None,
@@ -35,7 +36,7 @@ def embed_source(
     """Embed every image of a source with a pre-trained backbone; tables go to `out`, finished parts are kept.
 
     Args:
-        source: COCO json, Parquet manifest or folder of images.
+        source: as `pool.source`: a path or URL of anything that holds or lists images.
         name: vgg16, resnet50, dinov2_vits14, or a name of timm's.
         weights: a file, or `pretrained`: those that were published.
         height, width: the backbone's input, px; default 224 × 384, rounded up to whole patches.
@@ -52,26 +53,30 @@ def embed_source(
     backbone = load_backbone(name, path, height, width, device)
     size = {"height": backbone.architecture.height, "width": backbone.architecture.width}
     batches = {"batch_size": config.scoring.batch_size, "shard_size": config.scoring.shard_size}
-    states = [(uri, file_state(uri)) for uri in listing.pool["uri"].to_pylist()]
-    inputs = {"weights": backbone.weights, "images": fingerprint(states)}
+    inputs = {"weights": backbone.weights, "images": files_digest(listing.pool["uri"])}
     work = Work("embed", {"backbone": name, **size, **batches}, inputs)
 
     def do() -> None:
         write_table(out / "pool.parquet", POOL, listing.pool)
         write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
-        with progress.task("embedding", listing.pool.num_rows) as task:
+        bar = progress.task("embedding", listing.pool.num_rows)
+        with open_executor(config.engine) as executor, bar as task:
             embed_pool(
                 listing.pool,
-                image_reader(listing.pool, config.pool.max_pixels),
+                image_reader(listing.pool, config.pool.max_pixels, Storage.of(config.pool)),
                 backbone,
                 out,
-                **batches,
+                batch_size=config.scoring.batch_size,
+                shard_size=config.scoring.shard_size,
+                executor=executor,
+                limit=QuarantineLimit(config.pool.max_quarantined, listing.pool.num_rows),
+                say=progress.say,
                 progress=lambda done, _: task.update(done),
             )
 
     outputs = ("embeddings", "quarantine", "pool.parquet", "pool_quarantine.parquet")
-    folder = RunFolder(out, redo_stale=redo_stale)
-    with folder.lock():
+    folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
+    with folder.lock(), logged(progress, out, "embed", config) as progress:
         folder.keep_apart("embed", "score")
         folder.stage(out, work, [out / output for output in outputs], do)
     n_rejected = read_table(out / "quarantine", QUARANTINE).num_rows

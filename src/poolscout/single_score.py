@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from poolscout.assemble import image_reader, load_members, resolve_device
+from poolscout.assemble import ensemble_hash, image_reader, load_members, logged, resolve_device
 from poolscout.config import RunConfig, ScorerChoice
+from poolscout.engine import open_executor
 from poolscout.engine.progress import Progress
 from poolscout.errors import ConfigError, DataError, some
 from poolscout.formats.predictions import Names, names_of, read_predictions
-from poolscout.pool import PoolListing, file_state
+from poolscout.pool import PoolListing, QuarantineLimit, Storage, files_digest
 from poolscout.scoring import check_scoring, gives_of, score_pool
 from poolscout.scoring.brought import gives_of_predictions, score_predictions, strongest
 from poolscout.single import listed
@@ -24,11 +25,11 @@ BOX_SCORERS = (ScorerChoice(scorer="detection_entropy", aggregate="sum"),)  # wh
 
 
 def score_source(
-    source: Path,
+    source: Path | str,
     models: Path,
     out: Path,
     *,
-    images: Path | None,
+    images: Path | str | None,
     overrides: Sequence[str],
     progress: Progress,
     redo_stale: bool = False,
@@ -40,28 +41,31 @@ def score_source(
     """
     config, listing = listed(source, images, overrides)
     members = load_members(models, resolve_device(config.device))
-    states = [(uri, file_state(uri)) for uri in listing.pool["uri"].to_pylist()]
-    inputs = {"models": file_hash(models), "images": fingerprint(states)}
+    inputs = {"models": ensemble_hash(models), "images": files_digest(listing.pool["uri"])}
     work = Work("score", config.scoring.model_dump(mode="json"), inputs)
 
     def do() -> None:
         write_table(out / "pool.parquet", POOL, listing.pool)
         write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
-        with progress.task("scoring", listing.pool.num_rows) as task:
+        bar = progress.task("scoring", listing.pool.num_rows)
+        with open_executor(config.engine) as executor, bar as task:
             score_pool(
                 listing.pool,
-                image_reader(listing.pool, config.pool.max_pixels),
+                image_reader(listing.pool, config.pool.max_pixels, Storage.of(config.pool)),
                 members,
                 config.scoring,
                 out,
                 height=members[0].architecture.height,
                 width=members[0].architecture.width,
+                executor=executor,
+                limit=QuarantineLimit(config.pool.max_quarantined, listing.pool.num_rows),
+                say=progress.say,
                 progress=lambda done, _: task.update(done),
             )
 
     names = ("scores", "embeddings", "detections", "quarantine", "pool.parquet", "pool_quarantine.parquet")
-    folder = RunFolder(out, redo_stale=redo_stale)
-    with folder.lock():
+    folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
+    with folder.lock(), logged(progress, out, "score", config) as progress:
         folder.keep_apart("score", "embed")
         folder.stage(out, work, [out / name for name in names], do)
     n_rejected = read_table(out / "quarantine", QUARANTINE).num_rows
@@ -74,11 +78,11 @@ def score_source(
 
 
 def score_detections(
-    source: Path,
+    source: Path | str,
     detections: Sequence[Path],
     out: Path,
     *,
-    images: Path | None,
+    images: Path | str | None,
     overrides: Sequence[str],
     progress: Progress,
     redo_stale: bool = False,
@@ -130,8 +134,8 @@ def score_detections(
             score_predictions(listing.pool, found, scoring, out, task.update)
 
     outputs = ("scores", "detections", "quarantine", "pool.parquet", "pool_quarantine.parquet")
-    folder = RunFolder(out, redo_stale=redo_stale)
-    with folder.lock():
+    folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
+    with folder.lock(), logged(progress, out, "score", config) as progress:
         folder.keep_apart("score", "embed")
         folder.stage(out, work, [out / name for name in outputs], do, stale=[out / "embeddings"])
     return {
@@ -148,5 +152,6 @@ def _names(config: RunConfig, listing: PoolListing) -> Names:
     """What ids in a file of predictions mean, for this pool."""
     known = [*listing.pool["image_id"].to_pylist(), *listing.quarantine["image_id"].to_pylist()]
     kind, source = config.pool.format, config.pool.source
-    is_coco = kind == "coco" or (kind == "auto" and source.suffix.lower() == ".json")
-    return names_of(known, source if is_coco else None, config.labelling.classes)
+    is_json = isinstance(source, Path) and source.suffix.lower() == ".json"
+    is_coco = kind == "coco" or (kind == "auto" and is_json)
+    return names_of(known, Path(source) if is_coco else None, config.labelling.classes)

@@ -15,6 +15,7 @@ from poolscout.evaluation import detect
 from poolscout.evaluation import evaluate as measure
 from poolscout.formats.embeddings import read_embeddings
 from poolscout.labelling import asked_for, ids_of
+from poolscout.pool import QuarantineLimit
 from poolscout.scoring import score_pool
 from poolscout.selection import candidate_rows, needs_boxes, needs_embeddings, notes_of, select_images
 from poolscout.tables.atomic import write_json
@@ -24,6 +25,7 @@ from poolscout.tables.parquet import iter_parts, read_table, write_table
 from poolscout.tables.runfolder import read_json
 from poolscout.training import train_ensemble
 from poolscout.training.member import n_steps
+from poolscout.training.metrics import ensemble_metrics, write_round_metrics
 from poolscout.world import Arm, TestSet, World
 
 
@@ -46,7 +48,7 @@ def full_arm(world: World) -> Arm:
 
 def train(world: World, arm: Arm, number: int) -> None:
     """Train the ensemble from scratch on the labels of this round; each member is kept as soon as it is done."""
-    folder, config = arm.round(number), world.config
+    folder, config, curves = arm.round(number), world.config, _curves(world, arm) / f"round-{number:03d}"
     frozen = read_json(folder / "labels.json")
     work = Work(
         "train",
@@ -70,7 +72,8 @@ def train(world: World, arm: Arm, number: int) -> None:
         if absent := [name for name, count in frozen["boxes_per_class"].items() if count == 0]:
             world.progress.say(f"no labelled example of {some(absent)} yet: the detectors cannot know it")
         steps = arm.members * n_steps(len(data), config.training)
-        with world.progress.task(f"{arm.title}round {number}: training on {len(data)} images", steps) as task:
+        title = f"{arm.title}round {number}: training on {len(data)} images"
+        with world.progress.task(title, steps) as task, ensemble_metrics(curves) as metrics:
             train_ensemble(
                 data,
                 world.classes,
@@ -81,12 +84,14 @@ def train(world: World, arm: Arm, number: int) -> None:
                 # The same for every round and arm: strategies are compared from the same initialisations.
                 seed=world.seed("train"),
                 device=world.device,
-                progress=training_progress(task, arm.members),
+                progress=training_progress(task, arm.members, metrics),
+                executor=world.executor,
             )
         write_table(folder / "training_quarantine.parquet", QUARANTINE, rejected)
         cache.unlink(missing_ok=True)
 
-    world.folder.stage(folder, work, [folder / "models", folder / "training_quarantine.parquet"], do)
+    outputs = [folder / "models", folder / "training_quarantine.parquet"]
+    world.folder.stage(folder, work, outputs, do, stale=[curves])
 
 
 def evaluate(world: World, arm: Arm, number: int) -> None:
@@ -107,9 +112,25 @@ def evaluate(world: World, arm: Arm, number: int) -> None:
         }
         title = f"{arm.title}round {number}: evaluating"
         write_json(folder / "metrics.json", cost | ({} if test is None else _measured(world, test, folder, title)))
+        if test is not None:
+            rounds = {n: read_json(arm.round(n) / "metrics.json") for n in range(number + 1) if _has_metrics(arm, n)}
+            write_round_metrics(_curves(world, arm) / "rounds", {n: _headline(rounds[n]) for n in rounds})
 
     settings = {**world.config.evaluation.model_dump(mode="json"), "bad_boxes": world.config.labelling.bad_boxes}
     world.folder.stage(folder, Work("evaluate", settings, inputs), outputs, do)
+
+
+def _curves(world: World, arm: Arm) -> Path:
+    """Where an arm's training curves lie: beside the stages, as no stage reads them."""
+    return world.folder.path / "metrics" / arm.path.relative_to(world.folder.path)
+
+
+def _has_metrics(arm: Arm, number: int) -> bool:
+    return (arm.round(number) / "metrics.json").exists()
+
+
+def _headline(metrics: dict[str, Any]) -> dict[str, float | None]:
+    return {name: metrics.get("mean", {}).get(name) for name in ("AP50", "AP", "wMAP")}
 
 
 def _measured(world: World, test: TestSet, folder: Path, title: str) -> dict[str, Any]:
@@ -135,7 +156,7 @@ def score(world: World, arm: Arm, number: int) -> None:
     folder, config = arm.round(number), world.config
     inputs = {
         "models": file_hash(folder / "models"),
-        "pool": file_hash(world.folder.pool),
+        "pool": file_hash(world.pool_path),
         "labels": file_hash(folder / "labels.json"),
     }
 
@@ -151,7 +172,10 @@ def score(world: World, arm: Arm, number: int) -> None:
                 folder,
                 height=config.detector.height,
                 width=config.detector.width,
+                executor=world.executor,
+                limit=QuarantineLimit(config.pool.max_quarantined, rows.num_rows),
                 progress=lambda done, _: task.update(done),
+                say=world.progress.say,
             )
         if summary.n_rejected:
             world.progress.say(f"{summary.n_rejected} images in quarantine (see {folder / 'quarantine'})")
@@ -188,6 +212,7 @@ def select(world: World, arm: Arm, number: int) -> None:
             detections=iter_parts(folder / "detections", DETECTIONS, BOX_COUNTS) if scored else None,
             pool=world.pool,
             device=str(world.device),
+            executor=world.executor,
         )
         for note in notes_of(picks):
             world.progress.say(f"{arm.title}round {number}: {note}")

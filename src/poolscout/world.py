@@ -7,26 +7,32 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 import yaml
 
 from poolscout.assemble import image_reader, resolve_device, seed_for, versions
 from poolscout.config import PoolConfig, RunConfig, SelectionConfig
 from poolscout.detector.gives import unet_gives
+from poolscout.engine import Executor
 from poolscout.engine.progress import Progress
 from poolscout.errors import ConfigError, CorruptPartError, DataError, OtherRunError, nearest, some
 from poolscout.evaluation.size_weighted import area_ranges
-from poolscout.formats.coco import CocoFile, read_coco
+from poolscout.formats.annotations import annotation_images, annotations_hash, format_of, read_annotations
+from poolscout.formats.content import Annotations
 from poolscout.labels import LabelStore, Oracle, sizes_of
-from poolscout.pool import ImageReader, image_files, list_pool
+from poolscout.pool import ImageReader, Storage, check_listing, list_pool, source_digest
+from poolscout.pool.shortlist_stage import pool_path, shortlisted
 from poolscout.scoring import check_scoring
 from poolscout.selection import check_constraints, check_sampler
 from poolscout.selection.over_classes import class_weights
 from poolscout.tables.atomic import write_json, write_text
 from poolscout.tables.declared import POOL, QUARANTINE
-from poolscout.tables.manifest import Work, file_hash, fingerprint
+from poolscout.tables.manifest import Work
 from poolscout.tables.parquet import part_path, read_table, write_table
 from poolscout.tables.runfolder import RunFolder
+
+POOL_PART_ROWS = 500_000
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class TestSet:
     __test__ = False  # pytest: not a test case
 
     images: pa.Table
-    truth: CocoFile
+    truth: Annotations
     reader: ImageReader
     digest: str
 
@@ -54,7 +60,13 @@ class World:
     oracle: Oracle | None
     test: TestSet | None
     device: torch.device
+    executor: Executor
     oracle_digest: str  # of the file the oracle answers from; empty without one
+
+    @property
+    def pool_path(self) -> Path:
+        """Where `pool` lies."""
+        return pool_path(self.folder, self.config.shortlist)
 
     def seed(self, purpose: str) -> int:
         """The run's seed for one purpose."""
@@ -136,23 +148,24 @@ def write_config(folder: RunFolder, config: RunConfig) -> None:
     write_json(folder.path / "versions.json", versions())
 
 
-def open_world(folder: RunFolder, config: RunConfig, progress: Progress) -> World:
+def open_world(folder: RunFolder, config: RunConfig, progress: Progress, executor: Executor) -> World:
     """List the pool, open the oracle and the test set, and check that they and the config fit together.
 
     Raises:
         ConfigError, DataError: an empty pool, a budget beyond it, an unknown class, a test image that is in the pool.
     """
-    pool = _listed(folder, folder.path, "pool", config.pool, progress)
+    listed = _listed(folder, folder.path, "pool", config.pool, progress)
+    pool = shortlisted(folder, listed, config.shortlist, progress.say)
     oracle, oracle_digest = None, ""
     if config.labelling.mode == "oracle":
-        annotations = config.labelling.annotations or config.pool.source
+        annotations = Path(config.labelling.annotations or config.pool.source)
         oracle = Oracle(
             annotations,
             config.labelling.classes,
             bad_boxes=config.labelling.bad_boxes,
-            sizes=sizes_of(pool),
+            sizes=sizes_of(listed),
         )
-        oracle_digest = file_hash(annotations)
+        oracle_digest = annotations_hash(annotations)
         for note in oracle.notes:
             progress.say(f"labels: {note}")
     world = World(
@@ -160,11 +173,12 @@ def open_world(folder: RunFolder, config: RunConfig, progress: Progress) -> Worl
         folder=folder,
         progress=progress,
         pool=pool,
-        reader=image_reader(pool, config.pool.max_pixels),
-        classes=_classes(config, oracle),
+        reader=image_reader(pool, config.pool.max_pixels, Storage.of(config.pool)),
+        classes=_classes(config, oracle, listed),
         oracle=oracle,
         test=_test_set(folder, config, progress),
         device=torch.device(resolve_device(config.device)),
+        executor=executor,
         oracle_digest=oracle_digest,
     )
     _check_fit(world)
@@ -172,41 +186,48 @@ def open_world(folder: RunFolder, config: RunConfig, progress: Progress) -> Worl
 
 
 def _listed(folder: RunFolder, at: Path, name: str, config: PoolConfig, progress: Progress) -> pa.Table:
-    if not config.source.exists():
+    if isinstance(config.images, Path) and not config.images.exists():
         raise DataError(
-            f"{name}.source: {config.source} is not there",
-            got="no such file or folder",
-            expected="a COCO json, a Parquet manifest or a folder of images",
+            f"{name}.images: {config.images} is not there", got="nothing at this path",
+            expected="the folder that file names start from",
             fix="check the path; relative ones start at the config file's folder",
-        )
+        )  # fmt: skip
+    images, storage = at / name / "images", Storage.of(config)
 
     def do() -> None:
         progress.say(f"listing {config.source}")
-        listing = list_pool(config)
-        write_table(part_path(at / name / "images", 0), POOL, listing.pool)
+        listing = list_pool(config, storage)
+        starts = range(0, listing.pool.num_rows, POOL_PART_ROWS)
+        for number, start in enumerate(starts):
+            write_table(part_path(images, number), POOL, listing.pool.slice(start, POOL_PART_ROWS))
+        for left_over in sorted(images.glob("part-*.parquet"))[len(starts) :]:  # of an attempt that found more
+            left_over.unlink()
         write_table(at / name / "quarantine.parquet", QUARANTINE, listing.quarantine)
 
-    source = config.source
-    digest = file_hash(source) if source.is_file() else fingerprint(_names_and_sizes(source))
-    work = Work("list", config.model_dump(mode="json"), {"source": digest})
-    folder.stage(at / name, work, [at / name / "images", at / name / "quarantine.parquet"], do)
-    rejected = read_table(at / name / "quarantine.parquet", QUARANTINE).num_rows
-    if rejected:
-        progress.say(f"{name}: {rejected} images in quarantine (see {at / name / 'quarantine.parquet'})")
-    return read_table(at / name / "images", POOL)
+    work = Work("list", _listing_settings(config), {"source": source_digest(config, storage)})
+    folder.stage(at / name, work, [images, at / name / "quarantine.parquet"], do)
+    pool, rejected = read_table(images, POOL), read_table(at / name / "quarantine.parquet", QUARANTINE)
+    if rejected.num_rows:
+        progress.say(f"{name}: {rejected.num_rows} images in quarantine (see {at / name / 'quarantine.parquet'})")
+    check_listing(config.max_quarantined, pool.num_rows, rejected, str(at / name / "quarantine.parquet"))
+    return pool
 
 
-def _names_and_sizes(folder: Path) -> list[tuple[str, int]]:
-    return sorted((str(path.relative_to(folder)), path.stat().st_size) for path in image_files(folder))
+def _listing_settings(config: PoolConfig) -> dict[str, Any]:
+    """What the pool table depends on; settings that older runs do not know count where they are set."""
+    unset = {name for name in ("every", "check") if getattr(config, name) == PoolConfig.model_fields[name].default}
+    return config.model_dump(mode="json", exclude={"retries", "storage_options", "max_quarantined"} | unset)
 
 
-def _classes(config: RunConfig, oracle: Oracle | None) -> tuple[str, ...]:
+def _classes(config: RunConfig, oracle: Oracle | None, pool: pa.Table) -> tuple[str, ...]:
     if oracle is not None:
         return oracle.classes
     if config.labelling.classes:
         return config.labelling.classes
     if config.labelling.initial_labels:
-        return read_coco(config.labelling.initial_labels, bad_boxes=config.labelling.bad_boxes).classes
+        return read_annotations(
+            config.labelling.initial_labels, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(pool)
+        ).classes
     raise ConfigError(
         "labelling.classes: the classes to learn are not known",
         got="mode: files without classes and without initial_labels",
@@ -220,13 +241,20 @@ def _test_set(folder: RunFolder, config: RunConfig, progress: Progress) -> TestS
     if annotations is None:
         return None
     source = PoolConfig(
-        source=annotations, format="coco", images=config.evaluation.images, max_pixels=config.pool.max_pixels
+        source=annotations,
+        format=format_of(annotations),
+        images=config.evaluation.images,
+        max_pixels=config.pool.max_pixels,
+        max_quarantined=config.pool.max_quarantined,
+        retries=config.pool.retries,
+        storage_options=config.pool.storage_options,
     )
     images = _listed(folder, folder.path, "test", source, progress)
-    truth = read_coco(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(images))
+    truth = read_annotations(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(images))
     for note in truth.notes:
         progress.say(f"test: {note}")
-    return TestSet(images, truth, image_reader(images, config.pool.max_pixels), file_hash(annotations))
+    reader = image_reader(images, source.max_pixels, Storage.of(source))
+    return TestSet(images, truth, reader, annotations_hash(annotations))
 
 
 def _check_fit(world: World) -> None:
@@ -262,14 +290,14 @@ def _check_budget(world: World) -> None:
     config, n_pool = world.config, world.pool.num_rows
     n_initial = config.labelling.initial
     if (file := config.labelling.initial_labels) is not None:
-        known = {image.image_id for image in read_coco(file, bad_boxes=config.labelling.bad_boxes).images}
+        known = {image.image_id for image in annotation_images(file)}
         n_initial = len(known & set(world.pool["image_id"].to_pylist()))
     if config.labelling.initial == 0 and config.labelling.initial_labels is None:
         raise ConfigError(
             "labelling.initial: the first detectors need labels",
             got="0 initial images and no initial_labels",
             expected="at least 1 image",
-            fix="raise labelling.initial, or name a COCO file in labelling.initial_labels",
+            fix="raise labelling.initial, or name annotations in labelling.initial_labels",
         )
     # Images that are labelled already may be picked again when scoring runs over all: one round must fit then.
     n_rounds = config.rounds if config.scoring.over == "unlabelled" or config.references.random else 1
@@ -283,7 +311,7 @@ def _check_budget(world: World) -> None:
 
 
 def _check_test_set(world: World, test: TestSet) -> None:
-    shared = sorted(set(test.images["uri"].to_pylist()) & set(world.pool["uri"].to_pylist()))
+    shared = world.pool["uri"].filter(pc.is_in(world.pool["uri"], test.images["uri"])).unique().sort().to_pylist()
     if shared:
         raise DataError(
             f"{len(shared)} images are in the pool and in the test set",

@@ -47,7 +47,7 @@ def _run_until(data: Path, out: Path, moment: str) -> None:
     sync = atomic._sync
 
     def sync_or_die(path: Path) -> None:
-        if path == (out / moment).with_name(f".{Path(moment).name}.tmp"):
+        if path.suffix == ".tmp" and path.parent / path.name[1:].rsplit(".", 2)[0] == out / moment:
             os.kill(os.getpid(), signal.SIGKILL)
         sync(path)
 

@@ -9,7 +9,25 @@ import typer
 from rich.markup import escape
 
 from poolscout import __version__
-from poolscout.cli import demo, doctor, embed, evaluate, heatmap, labels, report, run, sandbox, score, select, train
+from poolscout.cli import (
+    convert,
+    demo,
+    doctor,
+    embed,
+    evaluate,
+    heatmap,
+    labels,
+    plan,
+    quarantine,
+    report,
+    run,
+    sandbox,
+    score,
+    select,
+    shortlist,
+    status,
+    train,
+)
 from poolscout.cli.console import stderr
 from poolscout.engine.memory import keep_freed_memory
 from poolscout.errors import PoolscoutError
@@ -28,7 +46,10 @@ app = typer.Typer(
 for command in (
     demo.demo,
     run.run,
+    status.status,
+    plan.plan,
     sandbox.sandbox,
+    shortlist.shortlist,
     train.train,
     score.score,
     embed.embed,
@@ -36,6 +57,8 @@ for command in (
     evaluate.evaluate,
 ):
     app.command()(command)
+app.command()(convert.convert)
+app.command()(quarantine.quarantine)
 app.command()(report.report)
 app.command()(heatmap.heatmap)
 app.command()(doctor.doctor)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -20,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from poolscout.engine.progress import Meter
+
 # Progress and errors go to standard error, results to standard output: `--json` can be piped.
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False, soft_wrap=True)
@@ -32,6 +33,19 @@ SetOption = Annotated[
 RedoOption = Annotated[
     bool, typer.Option("--redo-stale", help="Do stages again in place whose settings or inputs changed.")
 ]
+EngineOption = Annotated[str | None, typer.Option("--engine", help="threads, processes or ray; short for engine.name.")]
+WorkersOption = Annotated[
+    int | None, typer.Option("--workers", help="How many work at the same time; short for engine.workers.")
+]
+AddressOption = Annotated[
+    str | None, typer.Option("--address", help="Ray cluster to join, e.g. auto or HOST:6379; short for engine.address.")
+]
+
+
+def engine_settings(engine: str | None, workers: int | None, address: str | None) -> list[str]:
+    """The short options as overrides of the config."""
+    named = {"name": engine, "workers": workers, "address": address}
+    return [f"engine.{key}={json.dumps(value)}" for key, value in named.items() if value is not None]
 
 
 @contextmanager
@@ -46,22 +60,16 @@ def resumable() -> Iterator[None]:
 
 class _Bar:
     def __init__(self, bars: Progress, task_id: Any, total: int) -> None:
-        self.bars, self.task_id, self.total = bars, task_id, total
-        self.started, self.done, self.note = time.monotonic(), 0, ""
-        self.first: tuple[float, int] | None = None
+        self.bars, self.task_id, self.meter = bars, task_id, Meter(total)
 
     def update(self, done: int, note: str = "") -> None:
-        now = time.monotonic()
-        self.done, self.note = done, note or self.note
-        if self.first is None:  # what an earlier process had finished does not count as speed
-            self.first = (now, done)
-        seconds, units = now - self.first[0], done - self.first[1]
-        rate = f"{units / seconds:,.1f}/s  " if seconds > 0 and units else ""
-        self.bars.update(self.task_id, completed=done, note=escape(rate + self.note))
+        self.meter.update(done, note)
+        words = [rate_words(self.meter.rate), size_words(self.meter.resident_bytes), self.meter.note]
+        self.bars.update(self.task_id, completed=done, note=escape("  ".join(filter(None, words))))
 
 
 class ConsoleProgress:
-    """Draws bars with rate and time left on a terminal; writes one line a task elsewhere."""
+    """Draws bars with rate, time left and memory on a terminal; writes one line a task elsewhere."""
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[_Bar]:
@@ -72,9 +80,13 @@ class ConsoleProgress:
         with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
             bar = _Bar(bars, bars.add_task(title, total=total, note=""), total)
             yield bar
-        seconds = time.monotonic() - bar.started
-        done = f"{bar.done:,} in {seconds:.1f} s  {bar.note}".rstrip()
-        stderr.print(f"[green]✓[/] {escape(title)}  [dim]{escape(done)}[/]", soft_wrap=True)
+        meter = bar.meter
+        meter.look()
+        words = [
+            f"{meter.done:,} in {time_words(meter.seconds)}", rate_words(meter.rate),
+            f"peak {size_words(meter.peak_bytes)}", meter.note,
+        ]  # fmt: skip
+        stderr.print(f"[green]✓[/] {escape(title)}  [dim]{escape('  '.join(filter(None, words)))}[/]", soft_wrap=True)
 
     def say(self, text: str) -> None:
         stderr.print(f"[dim]· {escape(text)}[/]", soft_wrap=True)
@@ -118,3 +130,29 @@ def plain(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else str(value)
     return f"{value:,.0f}" if isinstance(value, int) or abs(value) >= 1000 else f"{value:.4g}"
+
+
+def time_words(seconds: float) -> str:
+    """A duration for people: `9.5 s`, `12 min 5 s`, `3 h 7 min`, `2 d 4 h`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size_words(n_bytes: float) -> str:
+    """A size for people: `812 MiB`, `1.2 GiB`."""
+    size, units = float(n_bytes), ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]
+    while size >= 999.5 and len(units) > 1:
+        size /= 1024
+        units.pop(0)
+    return f"{size:.0f} {units[0]}" if size >= 99.5 or units[0] == "B" else f"{size:.2g} {units[0]}"
+
+
+def rate_words(rate: float | None) -> str:
+    """Units a second; empty when it is not known yet."""
+    return "" if rate is None else f"{plain(float(rate))}/s"

@@ -7,21 +7,37 @@ from typing import Annotated
 
 import typer
 
-from poolscout.cli.console import ConsoleProgress, JsonOption, RedoOption, SetOption, resumable, show
+from poolscout.cli.console import (
+    AddressOption,
+    ConsoleProgress,
+    EngineOption,
+    JsonOption,
+    RedoOption,
+    SetOption,
+    WorkersOption,
+    engine_settings,
+    resumable,
+    show,
+)
 
 
 def embed(
-    pool: Annotated[Path, typer.Option(metavar="SOURCE", help="COCO json, Parquet manifest or folder of images.")],
+    pool: Annotated[
+        str, typer.Option(metavar="SOURCE", help="What holds or lists the images: a path or a URL (docs/pools.md).")
+    ],
     backbone: Annotated[str, typer.Option(help="vgg16, resnet50, dinov2_vits14, or a name of timm's.")],
     weights: Annotated[
         str, typer.Option(metavar="FILE|pretrained", help="A .safetensors, .pth, .pt or .bin file; or: pretrained.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for the embeddings.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder or URL of the images; default: found beside.")] = None,
     height: Annotated[int | None, typer.Option(min=1, help="Input height, px; default 224, in whole patches.")] = None,
     width: Annotated[int | None, typer.Option(min=1, help="Input width, px; default 384, in whole patches.")] = None,
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
     redo_stale: RedoOption = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Embed images with a pre-trained backbone; finished parts are kept when it is started again.
@@ -32,6 +48,7 @@ def embed(
     """
     from poolscout.single_embed import embed_source
 
+    overrides = [*engine_settings(engine, workers, address), *overrides]
     with resumable():
         result = embed_source(
             pool, backbone, weights, out, images=images, overrides=overrides, progress=ConsoleProgress(),

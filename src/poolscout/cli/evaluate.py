@@ -11,7 +11,7 @@ from poolscout.cli.console import ConsoleProgress, JsonOption, SetOption, show
 
 
 def evaluate(
-    annotations: Annotated[Path, typer.Argument(help="COCO json of the test images.")],
+    annotations: Annotated[Path, typer.Argument(help="Test images: COCO, YOLO or Pascal VOC.")],
     models: Annotated[Path | None, typer.Option(help="Folder with member-*.safetensors.")] = None,
     detections: Annotated[Path | None, typer.Option(help="Or: a COCO results json.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,

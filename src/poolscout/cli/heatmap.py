@@ -39,7 +39,8 @@ def heatmap(
         )
     try:
         target = find_target(image, run=run, models=models, number=number)
-        if file.exists() and file.samefile(target.reader.uris[target.image_id]):
+        source = Path(target.reader.uris[target.image_id])  # of an object at a URL, the path of nothing
+        if file.exists() and source.exists() and file.samefile(source):
             raise ConfigError(f"--out {file} is the image itself", expected="another file", fix="choose another --out")
         result = write_heatmap(target, load_members(target.models, "cpu"), scorer, file)
     except KeyboardInterrupt:

@@ -20,7 +20,7 @@ def labels() -> None:
 
 @app.command()
 def add(
-    file: Annotated[Path, typer.Argument(help="COCO json that came back from labelling.")],
+    file: Annotated[Path, typer.Argument(help="What came back from labelling: COCO, YOLO or Pascal VOC.")],
     run: Annotated[Path | None, typer.Option(help="The run's folder; default: the only one below runs/.")] = None,
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="Accept a delivery in which no image has a box.")
@@ -29,7 +29,7 @@ def add(
 ) -> None:
     """Check what labelling brought back and merge it: part of it, several deliveries, corrected ones later.
 
-    Every image the file lists counts as labelled, also one without boxes.
+    Every image listed there counts as labelled, also one without boxes.
 
     Example: `poolscout labels add batch-1.json --run runs/first`
     """

@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from poolscout.cli.console import ConsoleProgress, JsonOption, RedoOption, SetOption, resumable
+from poolscout.cli.console import (
+    AddressOption,
+    ConsoleProgress,
+    EngineOption,
+    JsonOption,
+    RedoOption,
+    SetOption,
+    WorkersOption,
+    engine_settings,
+    resumable,
+)
 
 
 def run(
@@ -15,6 +25,9 @@ def run(
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME.")] = None,
     redo_stale: RedoOption = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train, score, select, label, and again; the same command continues a run that was stopped.
@@ -27,7 +40,7 @@ def run(
     from poolscout.config import load_config
     from poolscout.loop import run as run_loop
 
-    settings = load_config(config, overrides)
+    settings = load_config(config, [*engine_settings(engine, workers, address), *overrides])
     folder = out or Path("runs") / settings.name
     with resumable():
         outcome = run_loop(settings, folder, progress=ConsoleProgress(), redo_stale=redo_stale)

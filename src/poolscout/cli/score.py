@@ -7,21 +7,35 @@ from typing import Annotated
 
 import typer
 
-from poolscout.cli.console import ConsoleProgress, JsonOption, RedoOption, SetOption, resumable, show
+from poolscout.cli.console import (
+    AddressOption,
+    ConsoleProgress,
+    EngineOption,
+    JsonOption,
+    RedoOption,
+    SetOption,
+    WorkersOption,
+    engine_settings,
+    resumable,
+    show,
+)
 from poolscout.errors import ConfigError
 
 
 def score(
-    source: Annotated[Path, typer.Argument(help="COCO json, Parquet manifest or folder of images.")],
+    source: Annotated[str, typer.Argument(help="What holds or lists the images: a path or a URL (docs/pools.md).")],
     out: Annotated[Path, typer.Option(help="Folder for scores, detections and, with --models, embeddings.")],
     models: Annotated[Path | None, typer.Option(help="Folder with member-*.safetensors.")] = None,
     detections: Annotated[
         list[Path] | None,
         typer.Option(help="Or: COCO results json or Parquet of your own detector; once for each member."),
     ] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder or URL of the images; default: found beside.")] = None,
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
     redo_stale: RedoOption = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Score images with an ensemble, or by detections you bring; finished parts are kept when it is started again.
@@ -33,6 +47,7 @@ def score(
     from poolscout.single_score import score_detections, score_source
 
     progress = ConsoleProgress()
+    overrides = [*engine_settings(engine, workers, address), *overrides]
     with resumable():
         if models is not None and not detections:
             result = score_source(

@@ -7,15 +7,29 @@ from typing import Annotated
 
 import typer
 
-from poolscout.cli.console import ConsoleProgress, JsonOption, RedoOption, SetOption, resumable, show
+from poolscout.cli.console import (
+    AddressOption,
+    ConsoleProgress,
+    EngineOption,
+    JsonOption,
+    RedoOption,
+    SetOption,
+    WorkersOption,
+    engine_settings,
+    resumable,
+    show,
+)
 
 
 def train(
-    annotations: Annotated[Path, typer.Argument(help="COCO json of the labelled images.")],
+    annotations: Annotated[Path, typer.Argument(help="Labelled images: COCO, YOLO or Pascal VOC.")],
     out: Annotated[Path, typer.Option(help="Folder for the members' weights.")],
     images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
     redo_stale: RedoOption = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train an ensemble of detectors from scratch; finished members are kept when it is started again.
@@ -24,6 +38,7 @@ def train(
     """
     from poolscout.single import train_from_coco
 
+    overrides = [*engine_settings(engine, workers, address), *overrides]
     with resumable():
         result = train_from_coco(
             annotations, out, images=images, overrides=overrides, progress=ConsoleProgress(), redo_stale=redo_stale

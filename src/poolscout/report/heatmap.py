@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from poolscout.config import PoolConfig, ScoringConfig
 from poolscout.detector.member import Member
 from poolscout.errors import ConfigError, DataError, RunError, nearest, some
-from poolscout.pool import ImageReader, RejectedImage
+from poolscout.pool import ImageReader, RejectedImage, Storage
 from poolscout.report.figure import draw_figure
 from poolscout.report.rundata import Round, RunData, read_run
 from poolscout.report.seen import Seen, fitting, look
@@ -141,13 +141,13 @@ def _round_with_models(run: RunData, number: int | None) -> Round:
 
 
 def _image_of_run(image: str, run: RunData) -> tuple[str, ImageReader]:
-    max_pixels = run.config.pool.max_pixels
+    config = run.config.pool
     for part in _images(run):
         rows = part.filter(pc.equal(part["image_id"], image))
         if rows.num_rows:
-            return image, ImageReader({image: rows["uri"][0].as_py()}, max_pixels)
+            return image, ImageReader({image: rows["uri"][0].as_py()}, config.max_pixels, Storage.of(config))
     if Path(image).exists():
-        return _file(image, max_pixels)
+        return _file(image, config.max_pixels)
     raise DataError(
         f"no image {image!r} in {run.path}", got=image,
         expected="an image_id of the run's pool or test set, or the path of an image file",

@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from poolscout.errors import PoolscoutError
-from poolscout.pool import ImageReader, RejectedImage
+from poolscout.pool import ImageReader, RejectedImage, Storage
 from poolscout.report.grid import FIRST_PICKS, Grid, grid
 from poolscout.report.heat import overlay_uri
 from poolscout.report.rundata import Round, RunData, ensemble
@@ -98,7 +98,8 @@ def gallery(run: RunData, shown: Round, colour_of: dict[str, str], max_bytes: in
     picks = shown.selection.slice(0, run.config.report.images_per_round).to_pylist()
     ids = [pick["image_id"] for pick in picks]
     rows, boxes = run.pool_rows(ids), _boxes(run, shown, ids, colour_of)
-    reader = ImageReader({i: row["uri"] for i, row in rows.items()}, run.config.pool.max_pixels)
+    config = run.config.pool
+    reader = ImageReader({i: row["uri"] for i, row in rows.items()}, config.max_pixels, Storage.of(config))
     images, missing = _read(reader, ids)
     seen, scorer, note = dict[str, Seen](), "", ""
     if images:

@@ -16,6 +16,7 @@ from poolscout.config import RunConfig, load_config
 from poolscout.detector.io import load_member
 from poolscout.detector.member import Member
 from poolscout.errors import PoolscoutError, RunError
+from poolscout.pool.shortlist_stage import pool_path
 from poolscout.tables.declared import POOL, QUARANTINE, SELECTION
 from poolscout.tables.parquet import iter_parts, read_table
 from poolscout.tables.runfolder import RunFolder, read_json
@@ -81,7 +82,7 @@ class RunData:
     Attributes:
         path: the run's folder.
         config: its resolved config.
-        n_pool: images in the pool; None before it was listed.
+        n_pool: images that may be picked, after any short-list; None before they are known.
         versions: of the packages that computed it.
         rounds: begun so far.
         points: measured ensembles of the run itself, by round.
@@ -191,8 +192,8 @@ def read_run(path: Path) -> RunData:
     run = RunData(folder.path, load_config(folder.config))
     if (folder.path / "versions.json").exists():
         run.versions = run.attempt(read_json, folder.path / "versions.json") or {}
-    if folder.pool.exists():
-        run.n_pool = run.attempt(_count_rows, folder.pool)
+    if (pool := pool_path(folder, run.config.shortlist)).exists():
+        run.n_pool = run.attempt(_count_rows, pool)
     run.rounds = [_round(run, p) for p in folder.rounds()]
     run.points = _points(run, "run", folder.rounds())
     run.random = _points(run, "random", sorted(folder.reference("random").glob("round-*")))

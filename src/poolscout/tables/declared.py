@@ -45,7 +45,12 @@ QUARANTINE = TableSpec(
         _image_id,
         Column("uri", _text, "", "where the bytes are, or were expected"),
         Column("stage", _text, "", "the stage that found it out: pool, training, scoring, embedding, evaluation"),
-        Column("reason", _text, "", "missing, unreadable, empty, truncated, undecodable, oversized, size differs"),
+        Column(
+            "reason",
+            _text,
+            "",
+            "missing, unreadable, empty, truncated, undecodable, oversized, size differs, unsafe name",
+        ),
         Column("detail", _text, "", "the decoder's words, or the sizes"),
     ),
 )

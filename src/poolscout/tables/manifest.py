@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ def write_manifest(folder: Path, work: Work, outputs: Sequence[Path] | None) -> 
         {
             "manifest_version": MANIFEST_VERSION,
             "stage": work.stage,
-            "config": _plain(work.config),
+            "config": plain(work.config),
             "inputs": work.inputs,
             "fingerprint": work.fingerprint,
             "finished": outputs is not None,
@@ -94,21 +95,33 @@ def read_manifest(folder: Path, stage: str) -> dict[str, Any] | None:
     return manifest
 
 
-def damaged_outputs(folder: Path, manifest: dict[str, Any]) -> list[str]:
-    """Output files of a finished stage that are gone or whose bytes have changed."""
-    return [
-        name
-        for name, digest in manifest["outputs"].items()
-        if not (Path(folder) / name).exists() or file_hash(Path(folder) / name) != digest
-    ]
+def reopen(folder: Path, stage: str) -> None:
+    """Have a finished stage gone on with the next time; what it made stays, and so does what is known of it."""
+    manifest = read_manifest(folder, stage)
+    if manifest is not None and manifest["finished"]:
+        write_json(manifest_path(folder, stage), {**manifest, "finished": False})
+
+
+def damaged_outputs(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:
+    """Output files of a finished stage that are gone or whose bytes have changed → what is wrong with each."""
+
+    def wrong(name: str) -> str:
+        path = Path(folder) / name
+        if not path.exists():
+            return "is missing"
+        return "" if file_hash(path) == manifest["outputs"][name] else "has other bytes than were written"
+
+    with ThreadPoolExecutor() as threads:  # hashing releases the interpreter's lock
+        found = zip(manifest["outputs"], threads.map(wrong, manifest["outputs"]), strict=True)
+    return {name: what for name, what in found if what}
 
 
 def what_changed(manifest: dict[str, Any], work: Work) -> list[str]:
     """The config keys and inputs in which a finished stage differs from `work`, as `key: old → new`."""
-    now = {"config": _plain(work.config), "inputs": work.inputs}
+    now = {"config": plain(work.config), "inputs": work.inputs}
     changes = []
     for part in ("config", "inputs"):
-        old, new = _flat(manifest[part]), _flat(now[part])
+        old, new = flat(manifest[part]), flat(now[part])
         for key in sorted(old.keys() | new.keys()):
             if old.get(key) != new.get(key):
                 told = f": {old.get(key)} → {new.get(key)}" if part == "config" else " (its contents changed)"
@@ -116,7 +129,8 @@ def what_changed(manifest: dict[str, Any], work: Work) -> list[str]:
     return changes
 
 
-def _plain(config: dict[str, Any]) -> Any:
+def plain(config: dict[str, Any]) -> Any:
+    """Settings as they are stored."""
     return json.loads(json.dumps(config, default=str))
 
 
@@ -127,11 +141,12 @@ def _files(path: Path) -> list[Path]:
     return sorted(f for f in path.rglob("*") if f.is_file() and not f.name.startswith("."))
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    found: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+            found[f"{prefix}{key}"] = value
+    return found

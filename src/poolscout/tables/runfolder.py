@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import shutil
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from poolscout.errors import CorruptPartError, RunError, RunLockedError, some
-from poolscout.tables.atomic import storage_errors
+from poolscout.errors import CorruptPartError, RunError, some
+from poolscout.tables.atomic import make_folder, remove, remove_temporaries, storage_errors
+from poolscout.tables.lock import hold_lock
 from poolscout.tables.manifest import (
     Work,
     damaged_outputs,
@@ -21,6 +18,11 @@ from poolscout.tables.manifest import (
     what_changed,
     write_manifest,
 )
+from poolscout.tables.stale import Stages, stage_name
+
+
+def _silent(text: str) -> None:
+    """Nobody listens."""
 
 
 class RunFolder:
@@ -29,11 +31,14 @@ class RunFolder:
     Args:
         path: the run's folder; made when missing.
         redo_stale: do finished stages again whose config or inputs changed, instead of stopping with an error.
+        say: told what is damaged, and what is about to be done again.
     """
 
-    def __init__(self, path: Path, *, redo_stale: bool = False) -> None:
+    def __init__(self, path: Path, *, redo_stale: bool = False, say: Callable[[str], object] = _silent) -> None:
         self.path = Path(path)
         self.redo_stale = redo_stale
+        self.say = say
+        self._announced: set[str] = set()
 
     @property
     def pool(self) -> Path:
@@ -78,31 +83,42 @@ class RunFolder:
         if manifest is not None and manifest["fingerprint"] != work.fingerprint:
             # A stage that failed before it made anything, say by a typing error in its settings, is no loss.
             begun = manifest["finished"] or any(output.exists() for output in outputs)
-            if begun and not self.redo_stale:
-                raise self._stale(folder, work, what_changed(manifest, work))
-            for output in {*outputs, *stale}:
-                shutil.rmtree(output) if output.is_dir() else output.unlink(missing_ok=True)
+            if begun:
+                self._ask_or_announce(folder, work, what_changed(manifest, work))
+            with storage_errors(folder):
+                remove(*outputs, *stale)
         elif manifest is not None and manifest["finished"]:
             damaged = damaged_outputs(folder, manifest)
             if not damaged:
                 return False
-            for name in damaged:
-                (folder / name).unlink(missing_ok=True)
+            name = stage_name(self.path, folder, work.stage)
+            for output, what in damaged.items():
+                self.say(f"{name}: {output} {what}: it is made again")
+            with storage_errors(folder):
+                remove(*(folder / output for output in damaged))
         with storage_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         write_manifest(folder, work, None)
         do()
         write_manifest(folder, work, outputs)
         return True
 
-    def _stale(self, folder: Path, work: Work, changes: list[str]) -> RunError:
-        where = folder.relative_to(self.path)
-        return RunError(
-            f"{self.path}: stage '{work.stage}' of {where} is stale, and so is all that follows it",
-            got=f"changed since: {some(changes)}",
-            expected="the settings and inputs it was made with",
-            fix="undo the change, choose another --out, or add --redo-stale to do these stages again in place",
-        )
+    def _ask_or_announce(self, folder: Path, work: Work, changes: list[str]) -> None:
+        """Stop before anything is lost, or say what is about to be done again, once."""
+        name, stages = stage_name(self.path, folder, work.stage), Stages(self.path).stale_by(folder, work)
+        listed = f"{some(stages, 12)} ({len(stages)} stages)" if len(stages) > 1 else name
+        if not self.redo_stale:
+            raise RunError(
+                f"{self.path}: stage '{work.stage}' of {folder.relative_to(self.path)} is stale: "
+                f"with these settings would be done again {listed}",
+                got=f"changed since: {some(changes)}",
+                expected="the settings and inputs it was made with",
+                fix="undo the change, choose another --out, or add --redo-stale to do these stages again in place; "
+                "until then nothing is deleted",
+            )
+        if name not in self._announced:
+            self.say(f"done again, as {some(changes)}: {listed}")
+        self._announced |= {*stages}
 
     def keep_apart(self, stage: str, other: str) -> None:
         """Refuse to do `stage` where `other`, which makes tables of the same names, has been done.
@@ -124,32 +140,9 @@ class RunFolder:
         Raises:
             RunLockedError: another process is writing; says who.
         """
-        with storage_errors(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a+")
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise RunLockedError(
-                    f"{self.path}: another process is writing to this run",
-                    got=_holder(self.path / ".lock"),
-                    expected="one writer at a time",
-                    fix="wait until it has ended, or choose another --out",
-                ) from error
-            with storage_errors(self.path):
-                file.truncate(0)
-                file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
-                file.flush()
+        with hold_lock(self.path, self.say):
+            remove_temporaries(self.path)
             yield
-
-
-def _holder(path: Path) -> str:
-    try:
-        holder = json.loads(path.read_text())
-        return f"process {holder['pid']} on {holder['host']}"
-    except (OSError, ValueError, KeyError):
-        return "an unknown process"
 
 
 def read_json(path: Path) -> dict:

@@ -1,0 +1,135 @@
+"""A random sample of a pool that is not listed yet, or is."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from poolscout.config import PoolConfig
+from poolscout.config_room import is_url
+from poolscout.errors import DataError
+from poolscout.planning.forecast import ZERO, Figure
+from poolscout.pool import Storage, list_pool
+from poolscout.pool.sources import read_source
+from poolscout.pool.storage import member_place
+from poolscout.tables.declared import POOL
+from poolscout.tables.manifest import read_manifest
+from poolscout.tables.parquet import read_table
+
+_COLUMNS = ("image_id", "uri")
+_BLOCKS = 5  # of headers timed apart, for a spread
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some images of a pool, their headers checked.
+
+    Attributes:
+        n_pool: images the whole pool names.
+        images: POOL rows of the sample, sorted by image_id.
+        n_asked: images drawn, those among them that cannot be used.
+        names_s: seconds to name all images; 0 when a run has listed them.
+        header_s: seconds to check a header; zero when a run has listed them.
+        is_listed: a run has listed the pool.
+    """
+
+    n_pool: int
+    images: pa.Table
+    n_asked: int
+    names_s: float
+    header_s: Figure
+    is_listed: bool
+
+
+def sample_pool(config: PoolConfig, listed: Path | None, n: int, seed: int, scratch: Path) -> Sample:
+    """Draw `n` images of a pool without repeats; the headers of no others are looked at (except inside tar shards).
+
+    Args:
+        config: the pool.
+        listed: a run's folder of the listed pool (`pool`); None, or not finished: the source is asked.
+        n: images, at most.
+        seed: of the draw.
+        scratch: a folder for a small file.
+
+    Raises:
+        DataError: no image, or none of the sample that can be used.
+        ConfigError: the source cannot be told.
+    """
+    random = np.random.default_rng(seed)
+    manifest = None if listed is None else read_manifest(listed, "list")
+    if listed is not None and manifest is not None and manifest["finished"]:
+        pool = read_table(listed / "images", POOL)
+        rows = _draw(pool.num_rows, n, random)
+        return Sample(pool.num_rows, pool.take(pa.array(rows)), len(rows), 0.0, ZERO, is_listed=True)
+    begun, storage = time.perf_counter(), Storage.of(config)
+    names = pa.concat_tables([batch.images.select(_COLUMNS) for batch in read_source(config, storage)] or [_no_names()])
+    names_s = time.perf_counter() - begun
+    if not names.num_rows:
+        raise DataError(
+            f"pool.source: {config.source} names no image", got="0 images", expected="at least one",
+            fix="check pool.source",
+        )  # fmt: skip
+    drawn = names.take(pa.array(_draw(names.num_rows, n, random)))
+    images, header_s = _checked(drawn, config, storage, scratch)
+    return Sample(names.num_rows, images, drawn.num_rows, names_s, header_s, is_listed=False)
+
+
+def _checked(drawn: pa.Table, config: PoolConfig, storage: Storage, scratch: Path) -> tuple[pa.Table, Figure]:
+    """The usable images among those drawn, listed as a pool of their own in several blocks."""
+    tables, seconds, first_error = [], [], None
+    size = -(-drawn.num_rows // _BLOCKS)
+    for start in range(0, drawn.num_rows, size):
+        block = drawn.slice(start, size)
+        manifest = scratch / f"sample-{start}.parquet"
+        pq.write_table(block, manifest)
+        source = PoolConfig(
+            source=manifest, format="parquet", max_pixels=config.max_pixels, retries=config.retries,
+            storage_options=config.storage_options,
+        )  # fmt: skip
+        begun = time.perf_counter()
+        try:
+            tables.append(list_pool(source, storage).pool.select([column.name for column in POOL.columns]))
+        except DataError as error:  # no image of this block can be used
+            first_error = error
+        seconds.append((time.perf_counter() - begun) / block.num_rows)
+    if not tables:
+        assert first_error is not None
+        raise first_error
+    return pa.concat_tables(tables).sort_by("image_id"), Figure.of(seconds)
+
+
+def _draw(n_pool: int, n: int, random: np.random.Generator) -> list[int]:
+    return sorted(random.choice(n_pool, min(n, n_pool), replace=False).tolist())
+
+
+def _no_names() -> pa.Table:
+    return POOL.empty().select(_COLUMNS)
+
+
+def encoded_bytes(uris: Iterable[str], storage: Storage) -> list[int]:
+    """Bytes of each image as it is stored; those whose size cannot be told are left out."""
+    sizes = []
+    for uri in uris:
+        _, place = member_place(uri)
+        try:
+            sizes.append(storage.size(uri) if place is None else place[1])
+        except (DataError, OSError):
+            continue
+    return sizes
+
+
+def remote_share(uris: Iterable[str]) -> float:
+    """Share of the images that other machines hold."""
+    told = [is_url(uri) and not uri.startswith(("file:", "memory:")) for uri in uris]
+    return sum(told) / len(told)
+
+
+def machine_memory_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

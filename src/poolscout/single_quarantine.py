@@ -1,0 +1,171 @@
+"""The images that a run could not use: listed over all its stages, read again, given another chance."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from poolscout.config import load_config
+from poolscout.engine import ThreadExecutor
+from poolscout.errors import RunError
+from poolscout.pool import ImageReader, RejectedImage, Storage
+from poolscout.tables.atomic import remove
+from poolscout.tables.declared import QUARANTINE
+from poolscout.tables.manifest import manifest_path, reopen
+from poolscout.tables.parquet import read_table
+from poolscout.tables.runfolder import RunFolder
+from poolscout.tables.shardfolder import record_path
+from poolscout.tables.stale import Stages, stage_name
+
+# Reasons that reading an image again can refute; a name that is not safe, for one, stays so.
+_MAY_PASS = ("missing", "unreadable", "empty", "truncated", "undecodable", "oversized", "size differs")
+_AT_ONCE = 16  # images that are waited for at a time
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """An image that one stage or more could not use, for one reason.
+
+    Attributes:
+        where: the folders of the run whose stages said so, e.g. `pool`, `references/random/round-001`.
+        parts: the quarantine tables that name it.
+    """
+
+    image_id: str
+    uri: str
+    stage: str
+    reason: str
+    detail: str
+    where: tuple[str, ...]
+    parts: tuple[Path, ...]
+
+    def row(self) -> dict[str, Any]:
+        """For people and machines."""
+        names = ("image_id", "stage", "reason", "detail", "uri")
+        return {**{name: getattr(self, name) for name in names}, "where": list(self.where)}
+
+
+def quarantined(run: Path) -> list[Quarantined]:
+    """All images in quarantine in the run's folder, by image_id.
+
+    Raises:
+        TableError, CorruptPartError: a table cannot be read.
+    """
+    found: dict[tuple[str, ...], list[Path]] = defaultdict(list)
+    names = [column.name for column in QUARANTINE.columns]
+    for part in sorted([*run.rglob("*quarantine.parquet"), *run.rglob("quarantine/part-*.parquet")]):
+        for row in read_table(part, QUARANTINE).to_pylist():
+            found[tuple(row[name] for name in names)].append(part)
+    images = [
+        Quarantined(**dict(zip(names, values, strict=True)), where=_where(run, parts), parts=tuple(parts))
+        for values, parts in found.items()
+    ]
+    return sorted(images, key=lambda image: (image.image_id, image.stage, image.where))
+
+
+def list_quarantine(run: Path) -> dict[str, Any]:
+    """Every image in quarantine, and how many there are for each reason and stage.
+
+    Raises:
+        RunError: no run in `run`.
+    """
+    _check_run(run)
+    images = quarantined(run)
+    return {
+        "in quarantine": len({image.image_id for image in images}),
+        "by reason": _counts((image.reason, image.image_id) for image in images),
+        "by stage": _counts((image.stage, image.image_id) for image in images),
+        "images": [image.row() for image in images],
+    }
+
+
+def retry_quarantine(run: Path, *, redo_stale: bool = False) -> dict[str, Any]:
+    """Read every image in quarantine again, and have the next `poolscout run` use those that can be read now.
+
+    The shards of a scoring pass that such an image is in are scored again; a listing that left it out is made again.
+    Where other finished stages follow from these, they are left as they are unless `redo_stale` is on.
+    Trainings and evaluations are not done again: the next round reads all images anew.
+
+    Returns:
+        as `list_quarantine`; and `readable`: ids that can be used now; `done again`: the stages that the next run
+        goes on with; `left`: stages that are not, each with what would be stale.
+
+    Raises:
+        RunError, RunLockedError: no run in `run`, or it is being written to.
+    """
+    listed, folder = list_quarantine(run), RunFolder(run, redo_stale=redo_stale)
+    with folder.lock():
+        readable = _readable(folder, quarantined(run))
+        chances = sorted({part for image in readable for part in image.parts if _stage_of(part)})
+        shards: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+        for part in chances:
+            shards[part.parent if _stage_of(part) == "list" else part.parent.parent, _stage_of(part)].append(part)
+        again, left = [], {}
+        stages = Stages(run)
+        for (at, stage), parts in shards.items():
+            name, stale = stage_name(run, at, stage), stages.after(at, stage)
+            if stale and not redo_stale:
+                left[name] = stale
+                continue
+            _have_done_again(at, stage, parts)
+            again.append(name)
+    return {**listed, "readable": sorted({image.image_id for image in readable}), "done again": again, "left": left}
+
+
+def _have_done_again(folder: Path, stage: str, parts: list[Path]) -> None:
+    if stage == "list":
+        remove(manifest_path(folder, stage))  # the listing stays until the next one replaces it
+        return
+    remove(*(record_path(folder / _LAST_TABLE[stage], int(part.stem.removeprefix("part-"))) for part in parts))
+    reopen(folder, stage)
+
+
+_LAST_TABLE = {"score": "scores", "embed": "embeddings"}  # holds the records that commit the shards of a pass
+
+
+def _stage_of(part: Path) -> str:
+    """The stage that a quarantine table's images can be given back to; empty for trainings and evaluations."""
+    if part.name == "quarantine.parquet" and manifest_path(part.parent, "list").exists():
+        return "list"
+    passes = (stage for stage in _LAST_TABLE if manifest_path(part.parent.parent, stage).exists())
+    return next(passes, "") if part.parent.name == "quarantine" else ""
+
+
+def _readable(folder: RunFolder, images: list[Quarantined]) -> list[Quarantined]:
+    """Those that can be used now, by all that reading them tells."""
+    pool = load_config(folder.config).pool
+    reader = ImageReader({image.uri: image.uri for image in images}, pool.max_pixels, Storage.of(pool))
+
+    def can_be_read(image: Quarantined) -> bool:
+        if image.reason not in _MAY_PASS:
+            return False
+        try:
+            height, width = reader.read(image.uri).shape[:2]
+        except RejectedImage:
+            return False
+        # One that is readable but not as large as its source says is no better until its size has changed.
+        return not (image.reason == "size differs" and image.detail.endswith(f" {width}×{height}"))
+
+    could = ThreadExecutor(_AT_ONCE).map(can_be_read, images)
+    return [image for image, can in zip(images, could, strict=True) if can]
+
+
+def _counts(pairs: Iterable[tuple[str, str]]) -> dict[str, int]:
+    """Kind → different images, the most frequent first."""
+    return dict(Counter(kind for kind, _ in sorted(set(pairs))).most_common())
+
+
+def _where(run: Path, parts: list[Path]) -> tuple[str, ...]:
+    folders = (part.parent.parent if part.parent.name == "quarantine" else part.parent for part in parts)
+    return tuple(str(folder.relative_to(run)) for folder in folders)
+
+
+def _check_run(run: Path) -> None:
+    if not (run / "run.yaml").is_file():
+        raise RunError(
+            f"{run}: no run here", got="a folder without run.yaml" if run.is_dir() else "no such folder",
+            expected="the folder of a run", fix="name the folder that `poolscout run` wrote",
+        )  # fmt: skip
