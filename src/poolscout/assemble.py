@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from poolscout import __version__
@@ -128,7 +129,8 @@ def training_set_of(
         DataError: no usable image, or not one box of any class on them.
     """
     image_ids = labels.labelled["image_id"].to_pylist()
-    sequences = dict(zip(pool["image_id"].to_pylist(), pool["sequence"].to_pylist(), strict=True))
+    theirs = pool.filter(pc.is_in(pool["image_id"], labels.labelled["image_id"].combine_chunks()))
+    sequences = dict(zip(theirs["image_id"].to_pylist(), theirs["sequence"].to_pylist(), strict=True))
     rejected: dict[str, RejectedImage] = {}
 
     def read(image_id: str) -> FittedImage | None:

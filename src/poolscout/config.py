@@ -6,6 +6,7 @@ Paths are relative to the config file. `load_config` reads YAML, applies `a.b=c`
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -25,6 +26,9 @@ from pydantic import (
 from poolscout.config_room import Location, Room, locate
 from poolscout.config_selection import SelectionConfig
 from poolscout.errors import ConfigError, nearest
+
+_short = reprlib.Repr()  # of a value that may hold itself, or copies of copies
+_short.maxstring = _short.maxother = 300
 
 
 def _switch(value: Any) -> Any:
@@ -284,13 +288,25 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(
             f"{path}: the config cannot be read", got=str(error), expected="a YAML file", fix="check the path"
         ) from error
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML", got=str(error), fix="mend the line it names") from error
+    values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a config", got=type(values).__name__, expected="keys such as pool: and rounds:")
     return build_config(values, overrides, base=path.parent, where=str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """The plain values of a YAML text.
+
+    Raises:
+        ConfigError: it is none, or holds a number or date that cannot be.
+    """
+    try:
+        return yaml.safe_load(text)
+    except Exception as error:  # PyYAML's constructors raise nearly anything on odd scalars
+        raise ConfigError(
+            f"{where}: not valid YAML", got=str(error) or type(error).__name__, expected="YAML",
+            fix="mend the line it names, or put quotes around the value",
+        ) from error  # fmt: skip
 
 
 def build_config(
@@ -355,11 +371,11 @@ def _apply(values: dict[str, Any], override: str) -> None:
     for depth, key in enumerate(keys[:-1]):
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {override}: {'.'.join(keys[: depth + 1])} holds a value, not keys", got=values)
-    try:
-        values[keys[-1]] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override}: the value is not valid YAML", got=text) from error
+            raise ConfigError(
+                f"--set {override}: {'.'.join(keys[: depth + 1])} holds a value, not keys", got=repr(values),
+                expected="a key with keys below it", fix="see docs/config.md",
+            )  # fmt: skip
+    values[keys[-1]] = parse_yaml(text, f"--set {override}")
 
 
 def _config_error(error: ValidationError, where: str, root: type[Room]) -> ConfigError:
@@ -374,7 +390,7 @@ def _config_error(error: ValidationError, where: str, root: type[Room]) -> Confi
             f"{where}: no such key {key!r}{more}", got=first["loc"][-1], expected=", ".join(known),
             fix=guess or "remove it, or see docs/config.md",
         )  # fmt: skip
-    got = None if first["type"] == "missing" else repr(first.get("input"))
+    got = "nothing" if first["type"] == "missing" else _short.repr(first.get("input"))
     return ConfigError(
         f"{where}: {key}{more}", got=got, expected=first["msg"].removeprefix("Value error, "), fix="see docs/config.md"
     )

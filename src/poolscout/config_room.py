@@ -9,6 +9,8 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from poolscout.errors import ConfigError
+
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
@@ -18,10 +20,20 @@ def is_url(text: str) -> bool:
 
 
 def locate(text: str, base: Path = Path()) -> Path | str:
-    """A URL as it is; anything else as an absolute path, a relative one starting at `base`."""
+    """A URL as it is; anything else as an absolute path, a relative one starting at `base`.
+
+    Raises:
+        ConfigError: no file system has such a path.
+    """
     if is_url(text):
         return text
-    return (base / (unquote(urlsplit(text).path) if text.lower().startswith("file:///") else text)).resolve()
+    try:
+        return (base / (unquote(urlsplit(text).path) if text.lower().startswith("file:///") else text)).resolve()
+    except (ValueError, RuntimeError) as error:  # NUL, what UTF-8 cannot hold, links in a circle
+        raise ConfigError(
+            f"{text!a}: not a path", got=str(error), expected="the path of a file or folder, or a URL",
+            fix="check the path",
+        ) from error  # fmt: skip
 
 
 def _url_or_path(value: Any) -> Any:

@@ -24,6 +24,9 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 
+LONGEST = 4000  # characters of what is wrong, and of each line below it
+
+
 class PoolscoutError(Exception):
     """Base of every deliberate error.
 
@@ -38,11 +41,11 @@ class PoolscoutError(Exception):
 
     def __init__(self, problem: str, *, got: object = None, expected: object = None, fix: str | None = None) -> None:
         self.problem, self.got, self.expected, self.fix = problem, got, expected, fix
-        lines = [problem]
+        lines = [_cut(problem)]
         if got is not None:
-            lines.append(f"  got:      {got}")
+            lines.append(f"  got:      {_cut(got)}")
         if expected is not None:
-            lines.append(f"  expected: {expected}")
+            lines.append(f"  expected: {_cut(expected)}")
         if fix is not None:
             lines.append(f"  fix:      {fix}")
         super().__init__("\n".join(lines))
@@ -50,6 +53,12 @@ class PoolscoutError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         """Errors come from worker processes too; subclasses are made from other arguments."""
         return _restored, (type(self), self.args, self.__dict__)
+
+
+def _cut(value: object) -> str:
+    """The value in words that fit a page, whatever a malformed file made of it."""
+    text = str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} characters)"
 
 
 def _restored(kind: type[PoolscoutError], args: tuple[Any, ...], state: dict[str, Any]) -> PoolscoutError:

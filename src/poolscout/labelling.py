@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,15 @@ import pyarrow.compute as pc
 
 from poolscout.config import SelectionConfig, load_config
 from poolscout.engine import SerialExecutor
+from poolscout.engine.local import ThreadExecutor
 from poolscout.engine.progress import SilentProgress
-from poolscout.errors import RunError
+from poolscout.errors import RunError, some
 from poolscout.formats.annotations import annotations_hash
 from poolscout.labels import Labels, add_delivery, read_delivery, request_labels
+from poolscout.pool import ImageReader, RejectedImage, is_plain_file
+from poolscout.pool.storage import frame_place
 from poolscout.selection import select_images
-from poolscout.tables.atomic import write_json
+from poolscout.tables.atomic import atomic_path, write_json
 from poolscout.tables.declared import DETECTIONS, SELECTION
 from poolscout.tables.manifest import Work, file_hash
 from poolscout.tables.parquet import read_table, write_table
@@ -185,6 +189,49 @@ def _label_picks(world: World, arm: Arm, delivery: int, folder: Path) -> Path | 
         read_table(boxes, DETECTIONS) if boxes.exists() else None,
         world.classes,
         run=world.folder.path,
+        fetch=partial(_fetch, world, (folder / "selection.parquet").stat().st_mtime_ns),
     )
     world.progress.say(f"{len(back)} of {len(new)} picked images have labels")
     return folder / "to_label"
+
+
+def _fetch(world: World, picked_ns: int, places: Mapping[str, Path]) -> Collection[str]:
+    """Write the images that lie at a URL, in a tar or in a video to their places; returns the ids of all these.
+
+    Args:
+        picked_ns: what was written after that time is there already.
+    """
+    uris = {image_id: world.reader.uris[image_id] for image_id in places}
+    far = sorted(image_id for image_id, uri in uris.items() if not is_plain_file(uri))
+    todo = [image_id for image_id in far if not _is_newer(places[image_id], picked_ns)]
+    tasks: dict[str, list[str]] = {}  # the frames of a video are quickest one after the other
+    for image_id in todo:
+        tasks.setdefault(frame_place(uris[image_id])[0], []).append(image_id)
+    if not tasks:
+        return far
+    copy, done, failed = partial(_copy, world.reader, places), 0, list[str]()
+    with world.progress.task("copying images to be labelled", len(todo)) as task:
+        for image_ids, unread in ThreadExecutor(min(16, len(tasks))).map(copy, tasks.values()):
+            done, failed = done + len(image_ids), failed + unread
+            task.update(done)
+    if failed:
+        world.progress.say(f"{len(failed)} picked images cannot be read now and are not among those: {some(failed)}")
+    return far
+
+
+def _is_newer(path: Path, than_ns: int) -> bool:
+    return path.is_file() and not path.is_symlink() and path.stat().st_mtime_ns >= than_ns
+
+
+def _copy(reader: ImageReader, places: Mapping[str, Path], image_ids: Sequence[str]) -> tuple[Sequence[str], list[str]]:
+    """(image_ids, those that cannot be read and why); one after the other."""
+    failed = []
+    for image_id in image_ids:
+        try:
+            data = reader.read_bytes(image_id)
+        except RejectedImage as why:
+            failed.append(f"{image_id} ({why.reason}: {why.detail})")
+            continue
+        with atomic_path(places[image_id]) as temporary:
+            temporary.write_bytes(data)
+    return image_ids, failed

@@ -24,9 +24,9 @@ from poolscout.errors import ConfigError
 from poolscout.evaluation import detect, evaluate, wmap
 from poolscout.formats.annotations import annotations_hash, format_of, read_annotations
 from poolscout.labels import Oracle, sizes_of
-from poolscout.pool import PoolListing, Storage, check_listing, list_pool
+from poolscout.pool import PoolListing, Storage, check_listing, files_digest, list_pool
 from poolscout.tables.declared import QUARANTINE
-from poolscout.tables.manifest import Work, fingerprint
+from poolscout.tables.manifest import Work
 from poolscout.tables.parquet import read_table, write_table
 from poolscout.tables.runfolder import RunFolder
 from poolscout.training import train_ensemble
@@ -64,7 +64,7 @@ def train_from_coco(
             "classes": list(oracle.classes),
             "seed": config.seed,
         },
-        {"annotations": annotations_hash(annotations), "images": fingerprint(listing.pool["uri"].to_pylist())},
+        {"annotations": annotations_hash(annotations), "images": files_digest(listing.pool["uri"])},
     )
 
     def do() -> None:
@@ -141,11 +141,11 @@ def evaluate_on_coco(
     n_bad = len(bad) + listing.quarantine.num_rows
     if n_bad:
         progress.say(f"{n_bad} test images cannot be read and are left out of the figures")
-    rows = listing.pool.to_pylist()
+    sizes = sizes_of(listing.pool)
     metrics = evaluate(
-        read_annotations(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)),
+        read_annotations(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes),
         found,
-        {row["image_id"]: (row["width"], row["height"]) for row in rows if row["image_id"] not in bad},
+        {image_id: size for image_id, size in sizes.items() if image_id not in bad},
         members[0].classes,
         len(members),
         config.evaluation.size_buckets,

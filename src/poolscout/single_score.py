@@ -12,12 +12,12 @@ from poolscout.engine import open_executor
 from poolscout.engine.progress import Progress
 from poolscout.errors import ConfigError, DataError, some
 from poolscout.formats.predictions import Names, names_of, read_predictions
-from poolscout.pool import PoolListing, QuarantineLimit, Storage, files_digest
+from poolscout.pool import PoolListing, QuarantineLimit, Storage, files_digest, rows_digest
 from poolscout.scoring import check_scoring, gives_of, score_pool
 from poolscout.scoring.brought import gives_of_predictions, score_predictions, strongest
 from poolscout.single import listed
 from poolscout.tables.declared import POOL, QUARANTINE
-from poolscout.tables.manifest import Work, file_hash, fingerprint
+from poolscout.tables.manifest import Work, file_hash
 from poolscout.tables.parquet import read_table, write_table
 from poolscout.tables.runfolder import RunFolder
 
@@ -122,9 +122,9 @@ def score_detections(
         )  # fmt: skip
     if len(found.images) < n_read:
         progress.say(f"{len(found.images):,} of {n_read:,} boxes count: {limits}")
-    sizes = [listing.pool[name].to_pylist() for name in ("image_id", "width", "height")]
     inputs = {f"detections {number}": file_hash(path) for number, path in enumerate(detections)}
-    inputs |= {"images": fingerprint(sizes), "ids of images and categories": names.fingerprint}
+    sizes = listing.pool.select(["image_id", "width", "height"])
+    inputs |= {"images": rows_digest(sizes), "ids of images and categories": names.fingerprint}
     work = Work("score", scoring.model_dump(mode="json") | {"classes": list(found.classes)}, inputs)
 
     def do() -> None:

@@ -15,6 +15,7 @@ from poolscout.evaluation import detect
 from poolscout.evaluation import evaluate as measure
 from poolscout.formats.embeddings import read_embeddings
 from poolscout.labelling import asked_for, ids_of
+from poolscout.labels import sizes_of
 from poolscout.pool import QuarantineLimit
 from poolscout.scoring import score_pool
 from poolscout.selection import candidate_rows, needs_boxes, needs_embeddings, notes_of, select_images
@@ -144,8 +145,7 @@ def _measured(world: World, test: TestSet, folder: Path, title: str) -> dict[str
     if rejected.num_rows:
         world.progress.say(f"{rejected.num_rows} test images cannot be read and are left out of the figures")
     bad = set(ids_of(rejected))
-    rows = test.images.select(["image_id", "width", "height"]).to_pylist()
-    sizes = {row["image_id"]: (row["width"], row["height"]) for row in rows if row["image_id"] not in bad}
+    sizes = {image_id: size for image_id, size in sizes_of(test.images).items() if image_id not in bad}
     # Without the images in quarantine: they were never shown to the detectors, so they are not test images.
     buckets = world.config.evaluation.size_buckets
     return measure(test.truth, detections, sizes, world.classes, len(members), buckets).to_json()

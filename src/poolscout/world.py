@@ -129,8 +129,8 @@ def claim(folder: RunFolder, config: RunConfig) -> None:
 
 def _stored_config(folder: RunFolder) -> dict[str, Any]:
     try:
-        stored = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
+        stored = parse_yaml(folder.config.read_text(encoding="utf-8"), str(folder.config))
+    except (ConfigError, UnicodeDecodeError):
         stored = None
     if not isinstance(stored, dict) or not isinstance(stored.get("pool"), dict):
         raise CorruptPartError(
@@ -272,7 +272,8 @@ def _check_fit(world: World) -> None:
             fix="switch references.random and references.full off",
         )
     if world.oracle is not None:
-        unknown = sorted(set(world.pool["image_id"].to_pylist()) - set(world.oracle.image_ids))
+        ids = world.pool["image_id"]
+        unknown = ids.filter(pc.invert(pc.is_in(ids, pa.array(world.oracle.image_ids, pa.string())))).to_pylist()
         if unknown:
             raise DataError(
                 f"{len(unknown)} images of the pool are unknown to the oracle",
@@ -290,8 +291,8 @@ def _check_budget(world: World) -> None:
     config, n_pool = world.config, world.pool.num_rows
     n_initial = config.labelling.initial
     if (file := config.labelling.initial_labels) is not None:
-        known = {image.image_id for image in annotation_images(file)}
-        n_initial = len(known & set(world.pool["image_id"].to_pylist()))
+        known = pa.array([image.image_id for image in annotation_images(file)], pa.string())
+        n_initial = pc.sum(pc.is_in(world.pool["image_id"], known)).as_py()
     if config.labelling.initial == 0 and config.labelling.initial_labels is None:
         raise ConfigError(
             "labelling.initial: the first detectors need labels",
@@ -319,7 +320,7 @@ def _check_test_set(world: World, test: TestSet) -> None:
             expected="test images that no stage can learn from",
             fix="take them out of one of the two",
         )
-    if not set(test.truth.boxes["class"].to_pylist()) & set(world.classes):
+    if not set(test.truth.boxes["class"].unique().to_pylist()) & set(world.classes):
         raise DataError(
             "evaluation.annotations: not one box of the classes to learn",
             got=f"{test.truth.boxes.num_rows} boxes on {test.images.num_rows} images",

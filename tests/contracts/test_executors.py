@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 import ray
 
@@ -170,3 +174,41 @@ def test_no_workers_and_unknown_names_are_refused(name: str) -> None:
     unknown = EngineConfig().model_copy(update={"name": f"{name}x"})
     with pytest.raises(ConfigError, match=f"did you mean '{name}'"), open_executor(unknown):
         pytest.fail("opened")
+
+
+DRIVER = """
+import sys, time
+from poolscout.config import EngineConfig
+from poolscout.engine import open_executor
+from tests.contracts.test_executors import note_and_wait
+from functools import partial
+from pathlib import Path
+if __name__ == "__main__":
+    with open_executor(EngineConfig(name=sys.argv[1], workers=2)) as executor:
+        list(executor.map(partial(note_and_wait, Path(sys.argv[2])), range(9), listener=print))
+"""
+
+
+def note_and_wait(folder: Path, x: int) -> None:
+    (folder / f"{os.getpid()}.pid").touch()
+    time.sleep(60)
+
+
+def test_workers_end_with_the_process_that_started_them(name: str, tmp_path: Path) -> None:
+    if name not in REMOTE:
+        pytest.skip("its workers are this process")
+    script = tmp_path / "driver.py"
+    script.write_text(DRIVER)
+    command = [sys.executable, str(script), name, str(tmp_path)]
+    driver = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(Path.cwd())}, stderr=subprocess.DEVNULL)
+    pids = eventually(lambda: [int(p.stem) for p in tmp_path.glob("*.pid")], lambda pids: len(pids) == 2)
+    driver.kill()
+    driver.wait()
+    assert eventually(lambda: [pid for pid in pids if psutil.pid_exists(pid)], lambda left: not left) == []
+
+
+def eventually(look: Callable[[], list[int]], enough: Callable[[list[int]], bool]) -> list[int]:
+    end = time.monotonic() + 90
+    while not enough(found := look()) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found

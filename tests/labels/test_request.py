@@ -45,7 +45,7 @@ def test_lists_name_the_picks_in_order(asked):
 
 
 def test_links_lead_to_the_images(asked):
-    assert {p.name for p in (asked / "images").iterdir()} == {LINKS[i] for i in PICKS}
+    assert {p.name for p in (asked / "images").iterdir()} == {link_name(i) for i in PICKS}
     for image_id in PICKS:
         assert (asked / "images" / link_name(image_id)).read_bytes() == image_id.encode()
 
@@ -60,10 +60,44 @@ def test_link_names_do_not_collide():
     assert links[2].endswith(".jpg")
 
 
+@pytest.mark.parametrize(
+    ("image_id", "uri", "start", "end"),
+    [
+        ("drive.mp4#000120", "/v/drive.mp4#frame=120", "drive.mp4-000120-", ".png"),
+        ("town/drive.mp4#000120", "s3://v/town/drive.mp4#frame=120", "town__drive.mp4-000120-", ".png"),
+        ("s-00/0012.front.JPG", "/v/s-00.tar#512+9", "s-00__0012.front-", ".JPG"),
+        ("s3://b/a?b.webp", "s3://b/a?b.webp", "s3-____b__a-b-", ".webp"),
+        ("frame 7", "/v/7.jpeg", "frame 7-", ".jpeg"),
+        ("7", "/v/s-00.tar#512+9", "7-", ".png"),
+        ("車" * 300 + ".png", "", "車", ".png"),
+        ("a#1.png", "/v/a#1.png", "a#1.png", ""),
+    ],
+)
+def test_every_image_has_a_name_that_ends_as_an_images(image_id, uri, start, end):
+    name = link_name(image_id, uri)
+    assert name.startswith(start)
+    assert name.endswith(end)
+    assert len(name.encode()) <= 220
+
+
+def test_what_no_link_can_lead_to_is_fetched(tmp_path, images):
+    offered = {}
+
+    def fetch(places):
+        offered.update(places)
+        places["a.jpg"].write_bytes(b"fetched")
+        return ["a.jpg", "day/b.jpg"]
+
+    request_labels(tmp_path / "ask", pool(images), PICKS, None, CLASSES, run=tmp_path, fetch=fetch)
+    assert offered == {image_id: tmp_path / "ask" / "images" / link_name(image_id) for image_id in PICKS}
+    found = {path.name: path.is_symlink() for path in (tmp_path / "ask" / "images").iterdir()}
+    assert found == {"a.jpg": False, link_name("night/b.jpg"): True}
+
+
 def test_guesses_are_the_ensembles_strongest_first_inside_the_image(asked):
     coco = read_coco(asked / "preannotations.json")
     assert coco.classes == CLASSES
-    assert [i.image_id for i in coco.images] == [LINKS[i] for i in PICKS]
+    assert [i.image_id for i in coco.images] == [link_name(i) for i in PICKS]
     night = link_name("night/b.jpg")
     assert [list(row.values()) for row in coco.boxes.to_pylist()] == [
         [night, "car", 5, 5, 9, 9], ["a.jpg", "person", 0, 4, 100, 50], ["a.jpg", "car", 2, 2, 9, 9],

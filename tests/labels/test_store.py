@@ -1,9 +1,11 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from poolscout.errors import CorruptPartError, DataError, RunError, TableError
-from poolscout.labels import Labels, LabelStore
+from poolscout.labels import Labels, LabelStore, sizes_of
 from tests.labels.scenes import CLASSES, boxes
 
 FIRST = Labels.build(
@@ -92,6 +94,20 @@ def test_lost_and_damaged_deliveries_are_noticed(tmp_path):
     store.paths(0)[1].write_bytes(kept[:100])
     with pytest.raises(CorruptPartError, match="labelled-00000"):
         store.current()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.dictionaries(st.text(max_size=4), st.tuples(st.integers(1, 99), st.integers(1, 99)), max_size=20), st.data())
+def test_sizes_are_looked_up_in_the_table(sizes, data):
+    kinds = [pa.string(), pa.int32(), pa.int32()]
+    columns = [list(sizes), *([size[side] for size in sizes.values()] for side in range(2))]
+    arrays = [pa.array(values, kind) for values, kind in zip(columns, kinds, strict=True)]
+    table = pa.table(arrays, names=["image_id", "width", "height"])
+    at = data.draw(st.integers(0, len(sizes)))
+    found = sizes_of(pa.concat_tables([table.slice(0, at), table.slice(at)]))
+    assert dict(found) == sizes
+    for name in data.draw(st.lists(st.sampled_from([*sizes, "not there"]), max_size=20)):
+        assert found.get(name) == sizes.get(name)
 
 
 def test_by_image_gives_arrays_for_every_labelled_image():

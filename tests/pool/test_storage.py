@@ -14,7 +14,20 @@ from hypothesis import strategies as st
 
 from poolscout.config import PoolConfig
 from poolscout.config_room import is_url, locate
-from poolscout.pool import ImageReader, RejectedImage, Storage, Uris, file_state, is_plain_file, list_pool
+from poolscout.pool import (
+    ImageReader,
+    RejectedImage,
+    Storage,
+    Uris,
+    container_of,
+    file_state,
+    files_digest,
+    is_plain_file,
+    list_pool,
+    rows_digest,
+    states_of_files,
+    storage,
+)
 from poolscout.pool.ranged import FIRST_BLOCK_BYTES, RangedFile
 from poolscout.pool.storage import member_place
 from tests.pool.images import corners, encoded, save
@@ -73,8 +86,52 @@ def test_places() -> None:
 def test_states(tmp_path: Path) -> None:
     tar = save(tmp_path / "x.tar", tar_of({"a.png": None}))
     assert file_state(f"{tar}#512+9") == file_state(str(tar)) == (tar.stat().st_size, tar.stat().st_mtime_ns)
+    video = save(tmp_path / "x.mp4", b"no video")
+    assert file_state(f"{video}#frame=3") == file_state(str(video)) == (8, video.stat().st_mtime_ns)
     assert file_state("s3://nowhere/at/all.png") is None
+    assert file_state("s3://nowhere/at/all.mp4#frame=3") is None
     assert file_state("\0") is None
+
+
+def test_containers() -> None:
+    containers = {
+        "/a/x.tar#512+9": "/a/x.tar", "s3://b/x.mp4#frame=12": "s3://b/x.mp4", "/a/b.png": "/a/b.png",
+        "/a/#1+2.png": "/a/#1+2.png", "/a/b#frame=3.mp4#frame=4": "/a/b#frame=3.mp4",
+    }  # fmt: skip
+    assert {uri: container_of(uri) for uri in containers} == containers
+
+
+@pytest.mark.parametrize("place", ["", "x.tar#512+9", "x.tar#2048+9", "x.mp4#frame=3"])
+def test_a_replaced_file_tar_or_video_is_noticed(tmp_path: Path, place: str) -> None:
+    uri = f"{tmp_path}/{place or 'x.png'}"
+    uris = pa.chunked_array([[uri, f"{tmp_path}/other.png"]])
+    file = save(Path(container_of(uri)), b"before")
+    before = files_digest(uris)
+    assert files_digest(uris) == before
+    file.write_bytes(b"after it")
+    assert files_digest(uris) != before
+
+
+def test_a_container_is_asked_once_in_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(storage, "file_state", lambda uri: asked.append(uri) or (len(uri), 0))
+    state = states_of_files()
+    uris = [f"/a/{at % 3}.tar#{at}+9" for at in range(300)] + [f"/a/x.mp4#frame={at}" for at in range(300)]
+    assert {state(uri) for uri in uris} == {(8, 0)}
+    assert asked == ["/a/0.tar", "/a/1.tar", "/a/2.tar", "/a/x.mp4"]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.text(max_size=3), st.none() | st.integers(0, 9)), max_size=12), st.integers(1, 5))
+def test_a_digest_of_rows_is_theirs_alone(rows: list[tuple[str, int | None]], size: int) -> None:
+    schema = pa.schema([("a", pa.string()), ("b", pa.int64())])
+    columns = [pa.array([row[at] for row in rows], schema.types[at]) for at in range(2)]
+    whole = pa.table(columns, schema=schema)
+    cut = pa.concat_tables([whole.slice(at, size) for at in range(0, max(1, len(rows)), size)])
+    assert rows_digest(cut) == rows_digest(whole)
+    if rows:
+        others = pa.concat_tables([whole.slice(1), pa.table([["new"], [10]], schema=schema)])
+        assert rows_digest(others) != rows_digest(whole)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import yaml
 from poolscout.report import write_report
 from poolscout.tables.atomic import write_json
 from poolscout.tables.declared import POOL, SELECTION
-from poolscout.tables.parquet import read_table, write_table
+from poolscout.tables.parquet import part_path, read_table, write_table
 
 from .fake_run import figures
 from .reading import Page
@@ -25,6 +25,15 @@ def edit_config(run: Path, **rooms: dict) -> None:
 
 def test_finished(finished: Path) -> None:
     assert "complete: 2 rounds" in Page(write_report(finished)).text
+
+
+def test_the_pool_is_what_the_short_list_keeps(run: Path) -> None:
+    assert "the pool holds 40 images" in Page(write_report(run)).text
+    edit_config(run, shortlist={"where": "frame > 2"})
+    assert "the pool holds" not in Page(write_report(run)).text
+    kept = read_table(run / "pool" / "images", POOL).slice(0, 23)
+    write_table(part_path(run / "pool" / "shortlist", 0), POOL, kept)
+    assert "the pool holds 23 images" in Page(write_report(run)).text
 
 
 def test_just_started(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +33,9 @@ def heatmap(
     from poolscout.report.seen import in_unit
     from poolscout.scoring.registry import scorers
 
-    file = out or Path(f"heatmap-{Path(image).stem}.png")
+    # Without its suffix, which a video's frame has not: drive.mp4#000120
+    name = re.sub(r"(?<=.)\.[^.#]*$", "", Path(image).name)
+    file = out or Path(f"heatmap-{name}.png")
     if file.suffix.lower() != ".png":
         raise ConfigError(
             f"--out {file}: not a PNG file", got=file.suffix or "no suffix", expected="a name ending in .png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -12,7 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
+from multiprocessing.managers import SyncManager
 from typing import Any, ClassVar, Generic
 
 from poolscout.config import EngineConfig
@@ -50,9 +53,9 @@ class ProcessExecutor:
             return
         context = get_context("forkserver")
         context.set_forkserver_preload(PRELOADED)
-        with _heard(listener, context) as queue:
+        with _alive(context) as alive, _heard(listener, context, alive) as queue:
             start = partial(
-                ProcessPoolExecutor, self.workers, context, initializer=_begin, initargs=(function, setup, queue)
+                ProcessPoolExecutor, self.workers, context, initializer=_begin, initargs=(function, setup, queue, alive)
             )
             pool = start()
             try:
@@ -102,8 +105,9 @@ _function: Callable[[], Callable[[Any], Any]]
 _ready: Callable[[Any], Any] | None = None
 
 
-def _begin(function: Callable[..., Any], setup: Callable[[], object] | None, queue: Any) -> None:
+def _begin(function: Callable[..., Any], setup: Callable[[], object] | None, queue: Any, alive: Connection) -> None:
     global _function
+    _end_with(alive)
     listener = None if queue is None else (lambda message: queue.put((message,)))
 
     def made() -> Callable[[Any], Any]:
@@ -120,7 +124,27 @@ def _work(item: Any) -> Any:
 
 
 @contextmanager
-def _heard(listener: Listener | None, context: BaseContext) -> Iterator[Any]:
+def _alive(context: BaseContext) -> Iterator[Connection]:
+    """The end of a pipe that breaks when this process is gone, however it went."""
+    theirs, ours = context.Pipe(duplex=False)
+    with theirs, ours:
+        yield theirs
+
+
+def _end_with(alive: Connection) -> None:
+    """End this process when that one does: killed, it cannot tell its workers to."""
+
+    def watch() -> None:
+        try:
+            alive.recv()
+        except (EOFError, OSError):
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextmanager
+def _heard(listener: Listener | None, context: BaseContext, alive: Connection) -> Iterator[Any]:
     """A queue whose messages reach the listener until the block ends; None without a listener.
 
     The queue lives in a process of its own: of a plain one, a worker killed while it writes would keep the lock.
@@ -128,7 +152,9 @@ def _heard(listener: Listener | None, context: BaseContext) -> Iterator[Any]:
     if listener is None:
         yield None
         return
-    with context.Manager() as manager:
+    manager = SyncManager(ctx=context)
+    manager.start(_end_with, (alive,))
+    with manager:
         queue = manager.Queue()
 
         def hear() -> None:

@@ -98,7 +98,7 @@ def request_labels(
     write_text(folder / "README.txt", _README.format(n=len(image_ids), classes=", ".join(classes), run=run_word))
 
 
-def link_name(image_id: str, uri: str) -> str:
+def link_name(image_id: str, uri: str = "") -> str:
     """A file name for an image, the same in every run: ids in folders are flattened, and a hash keeps them apart.
 
     It ends as an image's: as the id does, else as the URI; else, as a video's frame, in .png.

@@ -15,6 +15,7 @@ from poolscout.config import ScoringConfig
 from poolscout.detector.decode import Detections
 from poolscout.detector.gives import BOXES, CLASS_PROBABILITIES, MEMBERS, Gives
 from poolscout.formats.predictions import Predictions
+from poolscout.pool import rows_digest
 from poolscout.scoring.boxes import fuse_members
 from poolscout.scoring.plan import N_CLASSES, Plan
 from poolscout.scoring.registry import ENSEMBLE_BOXES, MEMBER_BOXES, Input
@@ -135,7 +136,7 @@ def _made_from(pool: pa.Table, found: Predictions, config: ScoringConfig) -> str
             boxes.update(np.ascontiguousarray(part).data)
     return fingerprint({
         "config": config.model_dump(mode="json"),
-        "images": fingerprint(pool["image_id"].to_pylist()),
+        "images": rows_digest(pool.select(["image_id"])),
         "classes": found.classes,
         "members": found.members,
         "boxes": boxes.hexdigest(),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -81,6 +82,8 @@ def safe_names(names: Iterable[str], root: Path | str) -> tuple[list[str], list[
 
 def wrong_with(name: str) -> str | None:
     """Why an image's name or URI is not followed; None for those that are."""
+    if name.lower().startswith("file:///"):
+        name = unquote(name)
     return unstorable(name) if is_absolute(name) else leads_out(name)
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from poolscout.config import PoolConfig
 from poolscout.errors import DataError, nearest, some
 from poolscout.formats.image_files import find_images_root
-from poolscout.pool.names import UNSAFE, shown, unstorable
+from poolscout.pool.names import UNSAFE, shown
 from poolscout.pool.rejected import RejectedImage
 from poolscout.pool.sources.base import (
     BATCH_ROWS,
@@ -105,7 +105,7 @@ def _batch(table: pa.Table, root: Path | str, part: Path | str, first: int) -> S
     metadata.validate(full=True)  # text that is not UTF-8 would be found by whoever reads it
     sizes = [_sides(table, name, part) for name in ("width", "height")]
     whole = pc.match_substring_regex(uris, _WHOLE)
-    clean = pc.invert(pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]"))
+    clean = pc.invert(pc.match_substring_regex(ids, r"[\x00-\x1f\x7f]|(^|[/\\])\.\.([/\\]|$)"))
     plain = pc.and_(pc.or_(pc.match_substring_regex(uris, _PLAIN), whole), clean)
     below = pc.binary_join_element_wise(pa.scalar(str(root).rstrip("/"), pa.string()), uris, "/")
     places = pc.if_else(whole, uris, below)
@@ -123,7 +123,7 @@ def _looked_at(
     rejected, bad, places = list[Rejected](), set[int](), joined.to_pylist()
     for row in pc.indices_nonzero(pc.invert(plain)).to_pylist():
         uri, image_id = uris[row].as_py(), ids[row].as_py()
-        if wrong := unstorable(image_id) or wrong_with(uri):
+        if wrong := wrong_with(image_id) or wrong_with(uri):
             rejected.append((shown(image_id), shown(uri), UNSAFE, wrong))
             bad.add(row)
         else:
@@ -167,9 +167,16 @@ def _flat_columns(table: pa.Table) -> pa.Table:
     plain = [f.name for f in table.schema if not (pa.types.is_nested(f.type) or _is_bytes(f.type))]
     columns = {name: table.column(name) for name in plain}
     return pa.table({
-        name: c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for name, c in columns.items()
+        name: c.cast(_unpacked(c.type)) for name, c in columns.items()
     }) if columns else no_columns(table.num_rows)  # fmt: skip
 
 
+def _unpacked(kind: pa.DataType) -> pa.DataType:
+    """The type that a column's values have without a dictionary or views of them, of which Arrow cannot take rows."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.string() if pa.types.is_string_view(kind) else kind
+
+
 def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    kinds = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+    return any(is_kind(kind) for is_kind in kinds)
