@@ -2,9 +2,9 @@
 
 20,000 distinct sandbox frames lie in 20 tar shards with their metadata; 50 folders link to the same shards, so that a
 million members are listed, each by its header. Every step is a process of its own, whose peak memory is told. The
-slice that is scored gives the embeddings and scores for all: those of its frames, with noise of a tenth of their spread.
+slice that is scored gives the embeddings and scores for all: those of its frames, with some noise.
 
-    python benchmarks/million.py [--frames 20000] [--copies 50] [--slice 2000] [--work FOLDER]
+    python benchmarks/million.py [--frames 20000] [--copies 50] [--slice 2000] [--work FOLDER] [--sandbox FOLDER]
 """
 
 from __future__ import annotations
@@ -44,38 +44,33 @@ def main() -> None:
     parser.add_argument("--slice", type=int, default=2000)
     parser.add_argument("--picks", type=int, default=10_000)
     parser.add_argument("--work", type=Path, default=Path("million"))
+    parser.add_argument("--sandbox", type=Path, help="written before; default: drawn into the work folder")
     a = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)
     work, n = a.work.resolve(), a.frames * a.copies
     work.mkdir(parents=True, exist_ok=True)
-    _make_shards(work, a.frames, a.copies)
+    _make_shards(work, a.sandbox or work / "frames", a.frames, a.copies)
     _make_members(work / "models")
     config = work / "config.yaml"
     config.write_text(json.dumps(_config(work, a.picks)))
     most = 0.0
-    listed_s, gib = _step(
-        "list",
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import million as m; m.list_all({str(work)!r})",
-    )
-    most = max(most, gib)
-    print(
-        f"listing        {n:,} rows, every header read: {listed_s:.0f} s, {n / listed_s:,.0f} rows/s, peak {gib:.2f} GiB"
-    )
-    pool = work / "pool"
-    short_s, gib = _step(
-        "shortlist",
-        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import million as m; m.shortlist_all({str(work)!r})",
-    )
+    pool = work / "run" / "pool" / "images"
+    if not pool.exists():
+        listed_s, gib = _step("list_all", work)
+        most = max(most, gib)
+        rate = n / listed_s
+        print(f"listing        {n:,} rows, every header read: {listed_s:.0f} s, {rate:,.0f} rows/s, peak {gib:.2f} GiB")
+    _, gib = _step("shortlist_all", work)
     most = max(most, gib)
     inner_s, kept = json.loads((work / "shortlist.json").read_text())
     print(f"short-list     {WHERE!r}: {kept:,} of {n:,} in {inner_s:.2f} s (read, asked, written), peak {gib:.2f} GiB")
     plan_s, gib = _cli("plan", str(config), "--workers", "1,8")
     most = max(most, gib)
-    print(f"plan           {plan_s:.0f} s, peak {gib:.2f} GiB (with listing, as the run's folder holds no pool yet)")
+    print(f"plan           {plan_s:.0f} s, peak {gib:.2f} GiB")
     scored_s, gib = _score_slice(work, pool, a.slice)
     most = max(most, gib)
-    print(
-        f"scoring        {a.slice:,} rows in {scored_s:.0f} s with its start → {scored_s / a.slice * n / 3600:.1f} h for {n:,}, peak {gib:.2f} GiB"
-    )
+    hours = scored_s / a.slice * n / 3600
+    print(f"scoring        {a.slice:,} rows in {scored_s:.0f} s → {hours:.1f} h for {n:,}, peak {gib:.2f} GiB")
     embeddings_gib = _scores_of_all(work, pool)
     select_s, gib = _cli(
         "select", "--scores", str(work / "all" / "scores"), "--embeddings", str(work / "all" / "embeddings"),
@@ -83,9 +78,8 @@ def main() -> None:
     )  # fmt: skip
     beyond = gib - embeddings_gib
     most = max(most, beyond)
-    print(
-        f"selection      core-set of {a.picks:,}: {select_s:.0f} s, peak {gib:.2f} GiB, {beyond:.2f} beyond the embeddings"
-    )
+    beside = f"{beyond:.2f} GiB beyond the embeddings' {embeddings_gib:.2f}"
+    print(f"selection      core-set of {a.picks:,}: {select_s:.0f} s, {beside}")
     print(f"most memory beyond the embeddings: {most:.2f} GiB (at most {MOST_GIB})")
     sys.exit(0 if most <= MOST_GIB and inner_s <= MOST_SHORTLIST_S else 1)
 
@@ -97,7 +91,7 @@ def list_all(work: str) -> None:
 
     listing = list_pool(PoolConfig(source=Path(work) / "tars", format="tar"))
     for part, start in enumerate(range(0, listing.pool.num_rows, 500_000)):
-        write_table(part_path(Path(work) / "pool", part), POOL, listing.pool.slice(start, 500_000))
+        write_table(part_path(Path(work) / "run" / "pool" / "images", part), POOL, listing.pool.slice(start, 500_000))
 
 
 def shortlist_all(work: str) -> None:
@@ -105,15 +99,16 @@ def shortlist_all(work: str) -> None:
     from poolscout.pool.shortlist import shortlist
 
     start = time.perf_counter()
-    kept = shortlist(read_table(Path(work) / "pool", POOL), WHERE)
+    kept = shortlist(read_table(Path(work) / "run" / "pool" / "images", POOL), WHERE)
     write_table(Path(work) / "shortlist.parquet", POOL, kept.pool)
     seconds = time.perf_counter() - start
     (Path(work) / "shortlist.json").write_text(json.dumps([seconds, kept.pool.num_rows]))
 
 
-def _make_shards(work: Path, frames: int, copies: int) -> None:
-    data, first = work / "frames", work / "tars" / "drive-000"
-    write_sandbox(data, clips=-(-frames // A_CLIP), frames_per_clip=A_CLIP, seed=7)
+def _make_shards(work: Path, data: Path, frames: int, copies: int) -> None:
+    first = work / "tars" / "drive-000"
+    if not data.exists():
+        write_sandbox(data, clips=-(-frames // A_CLIP), frames_per_clip=A_CLIP, seed=7)
     if not first.exists():
         images = json.loads((data / "annotations_pool.json").read_text())["images"][:frames]
         made = work / "making"
@@ -149,7 +144,7 @@ def _config(work: Path, picks: int) -> dict:
     return {
         "name": "million",
         "rounds": 1,
-        "pool": {"source": str(work / "tars"), "format": "tar"},
+        "pool": {"source": str(work / "run" / "pool" / "images"), "format": "parquet"},
         "labelling": {"mode": "files", "classes": list(CLASSES), "initial": 1000},
         "selection": {"sampler": "coreset", "n": picks},
     }
@@ -189,8 +184,10 @@ def _scores_of_all(work: Path, pool: Path) -> float:
     return len(ids) * vectors.shape[1] * 4 / GIB
 
 
-def _step(name: str, code: str) -> tuple[float, float]:
-    return _measured(name, [sys.executable, "-c", code])
+def _step(function: str, work: Path) -> tuple[float, float]:
+    """A function of this module in a process of its own."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import million; "
+    return _measured(function, [sys.executable, "-c", f"{code}million.{function}({str(work)!r})"])
 
 
 def _cli(*arguments: str) -> tuple[float, float]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
-from poolscout.config import DetectorConfig, build_config, load_config
+from poolscout.config import DetectorConfig, build_config, build_engine, load_config
 from poolscout.errors import ConfigError
 
 GOOD = "pool: {source: frames.json}\n"
@@ -50,6 +51,27 @@ def test_a_wrong_config_says_so(tmp_path: Path, text: str, overrides: tuple[str,
     assert caught.value.exit_code == 2
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"address": "auto"}, "for Ray only: engine.address; the engine is threads: add --engine ray"),
+        ({"name": "processes", "gpus_per_worker": 1}, "for Ray only: engine.gpus_per_worker; the engine is processes"),
+        ({"name": "serial", "workers": 2}, "the engine is serial"),
+        ({"name": "ray", "gpus_per_worker": 1.5}, "up to 1, or a whole number; got 1.5"),
+    ],
+)
+def test_engine_settings_that_would_do_nothing_are_refused(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        build_engine(settings)
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        build_config({"pool": {"source": "p"}, "engine": settings})
+
+
+def test_engine_settings_of_ray() -> None:
+    for gpus in (0, 0.25, 1, 2):
+        assert build_engine({"name": "ray", "address": "auto", "gpus_per_worker": gpus}).gpus_per_worker == gpus
+
+
 def test_a_missing_config_and_one_that_is_no_text(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "none.yaml")
@@ -73,3 +95,12 @@ def test_a_run_of_before_compiling_became_a_matter_of_scoring_is_read() -> None:
     assert build_config({"pool": {"source": "x"}, "detector": {"compile": False}}).detector == DetectorConfig()
     with pytest.raises(ConfigError, match="scoring.compile"):
         build_config({"pool": {"source": "x"}, "detector": {"compile": True}})
+
+
+def test_workers_that_hold_no_gpu_are_not_sent_to_one() -> None:
+    values = {"pool": {"source": "p.json"}, "device": "cuda", "engine": {"name": "processes"}}
+    with pytest.raises(ConfigError, match="would crowd one GPU"):
+        build_config(values)
+    with pytest.raises(ConfigError, match="device cpu and engine.gpus_per_worker"):
+        build_config(values | {"device": "cpu", "engine": {"name": "ray", "gpus_per_worker": 1}})
+    build_config(values | {"engine": {"name": "ray", "gpus_per_worker": 0.5}})

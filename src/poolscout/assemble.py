@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import torch
 
 from poolscout import __version__
-from poolscout.config import DetectorConfig, RunConfig
+from poolscout.config import DetectorConfig, EngineConfig, RunConfig
 from poolscout.detector.io import load_member
 from poolscout.detector.member import Member
 from poolscout.engine.journal import JournalProgress, journal
@@ -42,14 +42,15 @@ def versions() -> dict[str, str]:
     return found
 
 
-def resolve_device(name: str) -> str:
-    """`auto` to cuda when there is one, else cpu.
+def resolve_device(name: str, engine: EngineConfig | None = None) -> str:
+    """`auto` to cuda when there is one, else cpu; cpu too where the engine's workers hold no GPU.
 
     Raises:
         ConfigError: a device this machine or this torch does not have.
     """
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        is_shared = engine is not None and engine.shares_no_gpu
+        return "cuda" if torch.cuda.is_available() and not is_shared else "cpu"
     try:
         if torch.device(name).type not in ("cpu", "cuda"):
             raise RuntimeError(f"a device of type {torch.device(name).type}")

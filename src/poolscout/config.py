@@ -6,110 +6,17 @@ Paths are relative to the config file. `load_config` reads YAML, applies `a.b=c`
 from __future__ import annotations
 
 import copy
-import reprlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import (
-    BeforeValidator,
-    Field,
-    NonNegativeInt,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
-from poolscout.config_room import Location, Room, locate
+from poolscout.config_pool import EvaluationConfig, LabellingConfig, PoolConfig, ShortlistConfig
+from poolscout.config_room import Room, Switch, locate, validated
 from poolscout.config_selection import SelectionConfig
-from poolscout.errors import ConfigError, nearest
-
-_short = reprlib.Repr()  # of a value that may hold itself, or copies of copies
-_short.maxstring = _short.maxother = 300
-
-
-def _switch(value: Any) -> Any:
-    """YAML reads a bare on or off as true or false."""
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
-
-
-Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
-
-
-class PoolConfig(Room):
-    source: Location = Field(
-        description="COCO json, Parquet manifest, folder, list of files, tar shards, YOLO, Pascal VOC or video; "
-        "a path or a URL such as s3://BUCKET/PREFIX"
-    )
-    format: Literal["auto", "coco", "folder", "list", "parquet", "tar", "yolo", "voc", "video"] = Field(
-        "auto", description="how to read `source`"
-    )
-    images: Location | None = Field(
-        None, description="folder or URL the file names are relative to; default: found beside"
-    )
-    sequence: str | None = Field(None, description="metadata column that means the recording a frame belongs to")
-    frame: str | None = Field(None, description="metadata column with the position inside the sequence")
-    every: int = Field(1, ge=1, description="video: every k-th frame")
-    check: Literal["headers", "none"] = Field(
-        "headers", description="none: widths and heights of the source are trusted; bad images are found when scored"
-    )
-    max_pixels: int = Field(
-        89_000_000, gt=0, le=178_000_000, description="larger images are quarantined as oversized, in pixels"
-    )
-    max_quarantined: float = Field(
-        0.05, ge=0, le=1, description="share of unusable images above which a stage stops and says why"
-    )
-    retries: int = Field(5, ge=1, description="how often an object store that is busy or fails is asked, at most")
-    storage_options: dict[str, dict[str, Any]] = Field(
-        {}, description="by protocol, what its fsspec filesystem is made with, e.g. {s3: {anon: true}}"
-    )
-
-
-class ShortlistConfig(Room):
-    where: str | None = Field(
-        None, description="SQL over the pool's columns, e.g. time_of_day = 'night' AND speed_kmh > 5; none = the pool"
-    )
-    tables: dict[str, Path] = Field(
-        {}, description="by name, tables whose columns it may use too: Parquet, folder of parts or CSV, with image_id"
-    )
-
-    @model_validator(mode="after")
-    def _tables_are_used(self) -> ShortlistConfig:
-        if self.tables and self.where is None:
-            raise ValueError("shortlist.tables are for a condition: add shortlist.where, or leave them out")
-        return self
-
-
-class EvaluationConfig(Room):
-    annotations: Path | None = Field(None, description="test images (COCO, YOLO, Pascal VOC); none = no evaluation")
-    images: Path | None = Field(None, description="folder of the test images; default: found beside")
-    size_buckets: tuple[float, ...] | None = Field(
-        None,
-        description="wMAP's area bounds between buckets, px²; default 32² and 96² scaled to the test images",
-    )
-
-
-class LabellingConfig(Room):
-    mode: Literal["oracle", "files"] = Field("oracle", description="oracle: known labels play the human; files: wait")
-    annotations: Path | None = Field(None, description="the oracle's labels (COCO, YOLO, VOC); default: pool.source")
-    classes: tuple[str, ...] | None = Field(None, description="classes to learn; default: all that the oracle knows")
-    initial: int = Field(100, ge=0, description="images labelled before the first round")
-    initial_sampler: str = Field("random", description="sampler that picks them: random or random-per-sequence")
-    initial_labels: Path | None = Field(None, description="labels that exist already (COCO, YOLO, Pascal VOC)")
-    bad_boxes: Literal["error", "drop"] = Field("error", description="drop = go on without unusable boxes, listed")
-    enough: float = Field(1.0, gt=0, le=1, description="files: share of the asked images that must be back to go on")
-
-    @field_validator("classes")
-    @classmethod
-    def _classes_differ(cls, classes: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        if classes is None:
-            return None
-        if not classes or len(set(classes)) != len(classes) or not all(name and name.isprintable() for name in classes):
-            raise ValueError(f"one or more class names of printable characters, each once; not {list(classes)}")
-        return classes
+from poolscout.errors import ConfigError
 
 
 class DetectorConfig(Room):
@@ -226,6 +133,25 @@ class EngineConfig(Room):
     gpus_per_worker: float = Field(0, ge=0, description="ray: GPUs an actor holds; 0.5 lets two share one")
     retries: int = Field(3, ge=0, description="how often a shard is given to another worker when its worker is lost")
 
+    @model_validator(mode="after")
+    def _every_key_counts(self) -> EngineConfig:
+        of_ray = {"address": self.address, "gpus_per_worker": self.gpus_per_worker}
+        if self.name != "ray" and (unused := [f"engine.{key}" for key, value in of_ray.items() if value]):
+            raise ValueError(
+                f"for Ray only: {', '.join(unused)}; the engine is {self.name}: "
+                "add --engine ray (engine.name: ray), or leave that out"
+            )
+        if self.name == "serial" and self.workers is not None:
+            raise ValueError("engine.workers counts with several workers, and the engine is serial: leave it out")
+        if self.gpus_per_worker > 1 and self.gpus_per_worker % 1:
+            raise ValueError(f"engine.gpus_per_worker: up to 1, or a whole number; got {self.gpus_per_worker:g}")
+        return self
+
+    @property
+    def shares_no_gpu(self) -> bool:
+        """Work goes on in several other processes, and none of them holds a GPU."""
+        return self.name in ("processes", "ray") and not self.gpus_per_worker
+
 
 class ReferenceConfig(Room):
     random: bool = Field(False, description="also train on random picks of the same size each round")
@@ -265,6 +191,17 @@ class RunConfig(Room):
         columns = [choice.column for choice in self.scoring.scorers]
         if len(set(columns)) != len(columns):
             raise ValueError(f"scoring.scorers names the same scorer and aggregate twice: {columns}")
+        return self
+
+    @model_validator(mode="after")
+    def _device_and_engine_agree(self) -> RunConfig:
+        if self.device.startswith("cuda") and self.engine.shares_no_gpu:
+            raise ValueError(
+                f"device {self.device}: the workers of engine.name: {self.engine.name} would crowd one GPU: "
+                "use threads, or ray with engine.gpus_per_worker"
+            )
+        if self.device == "cpu" and self.engine.gpus_per_worker:
+            raise ValueError("device cpu and engine.gpus_per_worker: leave one of them out")
         return self
 
 
@@ -329,10 +266,7 @@ def build_config(
     shortlist = values.get("shortlist")
     if isinstance(shortlist, dict) and isinstance(tables := shortlist.get("tables"), dict):
         tables.update({name: str(locate(path, base)) for name, path in tables.items() if isinstance(path, str)})
-    try:
-        return RunConfig.model_validate(values)
-    except ValidationError as error:
-        raise _config_error(error, where, RunConfig) from error
+    return validated(RunConfig, values, where)
 
 
 def build_selection(values: dict[str, Any], where: str = "selection") -> SelectionConfig:
@@ -341,10 +275,7 @@ def build_selection(values: dict[str, Any], where: str = "selection") -> Selecti
     Raises:
         ConfigError: names the key, what was found and what was expected.
     """
-    try:
-        return SelectionConfig.model_validate(values)
-    except ValidationError as error:
-        raise _config_error(error, where, SelectionConfig) from error
+    return validated(SelectionConfig, values, where)
 
 
 def build_engine(values: dict[str, Any], where: str = "engine") -> EngineConfig:
@@ -353,10 +284,7 @@ def build_engine(values: dict[str, Any], where: str = "engine") -> EngineConfig:
     Raises:
         ConfigError: names the key, what was found and what was expected.
     """
-    try:
-        return EngineConfig.model_validate({key: value for key, value in values.items() if value is not None})
-    except ValidationError as error:
-        raise _config_error(error, where, EngineConfig) from error
+    return validated(EngineConfig, {key: value for key, value in values.items() if value is not None}, where)
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -376,29 +304,3 @@ def _apply(values: dict[str, Any], override: str) -> None:
                 expected="a key with keys below it", fix="see docs/config.md",
             )  # fmt: skip
     values[keys[-1]] = parse_yaml(text, f"--set {override}")
-
-
-def _config_error(error: ValidationError, where: str, root: type[Room]) -> ConfigError:
-    # A misspelt key is told before what is missing because of it.
-    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"]) or "config"
-    more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        known = _keys_of(first["loc"][:-1], root)
-        guess = nearest(str(first["loc"][-1]), known)
-        return ConfigError(
-            f"{where}: no such key {key!r}{more}", got=first["loc"][-1], expected=", ".join(known),
-            fix=guess or "remove it, or see docs/config.md",
-        )  # fmt: skip
-    got = "nothing" if first["type"] == "missing" else _short.repr(first.get("input"))
-    return ConfigError(
-        f"{where}: {key}{more}", got=got, expected=first["msg"].removeprefix("Value error, "), fix="see docs/config.md"
-    )
-
-
-def _keys_of(location: tuple[int | str, ...], root: type[Room]) -> list[str]:
-    model: Any = root
-    for part in location:
-        field = getattr(model, "model_fields", {}).get(part) if isinstance(part, str) else None
-        model = field.annotation if field is not None else ScorerChoice if isinstance(part, int) else model
-    return sorted(getattr(model, "model_fields", {}))

@@ -1,15 +1,19 @@
-"""What the config's rooms have in common."""
+"""What the config's rooms have in common, and how plain values become one."""
 
 from __future__ import annotations
 
 import re
+import reprlib
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from poolscout.errors import ConfigError
+from poolscout.errors import ConfigError, nearest
+
+_short = reprlib.Repr()  # of a value that may hold itself, or copies of copies
+_short.maxstring = _short.maxother = 300
 
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
@@ -43,5 +47,61 @@ def _url_or_path(value: Any) -> Any:
 Location = Annotated[Path | str, BeforeValidator(_url_or_path)]  # a str is a URL
 
 
+def _switch(value: Any) -> Any:
+    """YAML reads a bare on or off as true or false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_switch)]
+
+
 class Room(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Checked = TypeVar("Checked", bound=Room)
+
+
+def validated(model: type[Checked], values: Any, where: str) -> Checked:
+    """Plain values as a room.
+
+    Raises:
+        ConfigError: names the key, what was found and what was expected.
+    """
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise _config_error(error, where, model) from error
+
+
+def _config_error(error: ValidationError, where: str, root: type[Room]) -> ConfigError:
+    # A misspelt key is told before what is missing because of it.
+    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    key = ".".join(str(part) for part in first["loc"]) or "config"
+    more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _keys_of(first["loc"][:-1], root)
+        guess = nearest(str(first["loc"][-1]), known)
+        return ConfigError(
+            f"{where}: no such key {key!r}{more}", got=first["loc"][-1], expected=", ".join(known),
+            fix=guess or "remove it, or see docs/config.md",
+        )  # fmt: skip
+    got = "nothing" if first["type"] == "missing" else _shown(first.get("input"))
+    return ConfigError(
+        f"{where}: {key}{more}", got=got, expected=first["msg"].removeprefix("Value error, "), fix="see docs/config.md"
+    )
+
+
+def _shown(value: Any) -> str:
+    try:
+        return _short.repr(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
+
+
+def _keys_of(location: tuple[int | str, ...], root: type[Room]) -> list[str]:
+    model: Any = root
+    for part in location:
+        field = getattr(model, "model_fields", {}).get(part)
+        model = field.annotation if field is not None else next(iter(get_args(model)), model)  # of a tuple's, its kind
+    return sorted(getattr(model, "model_fields", {}))

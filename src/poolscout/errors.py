@@ -23,7 +23,6 @@ import difflib
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-
 LONGEST = 4000  # characters of what is wrong, and of each line below it
 
 

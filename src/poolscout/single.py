@@ -38,7 +38,7 @@ def train_from_coco(
     annotations: Path,
     out: Path,
     *,
-    images: Path | None,
+    images: Path | str | None,
     overrides: Sequence[str],
     progress: Progress,
     redo_stale: bool = False,
@@ -83,7 +83,7 @@ def train_from_coco(
                 out,
                 members=members,
                 seed=seed_for(config.seed, "train"),
-                device=resolve_device(config.device),
+                device=resolve_device(config.device, config.engine),
                 progress=training_progress(task, members, metrics),
                 executor=executor,
             )
@@ -111,7 +111,7 @@ def evaluate_on_coco(
     *,
     models: Path | None,
     detections: Path | None,
-    images: Path | None,
+    images: Path | str | None,
     overrides: Sequence[str],
     progress: Progress,
 ) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def evaluate_on_coco(
         return {"wMAP": result.value, "wMAP_by_count": result.by_count, "definition": result.definition}
     assert models is not None
     config, listing = listed(annotations, images, [f"pool.format={format_of(annotations)}", *overrides])
-    members = load_members(models, resolve_device(config.device))
+    members = load_members(models, resolve_device(config.device, config.engine))
     with progress.task("evaluating", listing.pool.num_rows) as task:
         found, rejected = detect(
             members,

@@ -48,7 +48,7 @@ def embed_source(
         RunError: `out` holds embeddings of other images, weights or settings, and `redo_stale` is off.
     """
     config, listing = listed(source, images, overrides)
-    device = resolve_device(config.device)
+    device = resolve_device(config.device, config.engine)
     path = pretrained_weights(name, progress.say) if weights == PRETRAINED else Path(weights)
     backbone = load_backbone(name, path, height, width, device)
     size = {"height": backbone.architecture.height, "width": backbone.architecture.width}

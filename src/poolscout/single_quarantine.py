@@ -1,20 +1,22 @@
-"""The images that a run could not use: listed over all its stages, read again, given another chance."""
+"""The images that a run, or a single pass, could not use: listed over all stages, read again, given another chance."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poolscout.config import load_config
+import pyarrow as pa
+
+from poolscout.config import PoolConfig, build_config, load_config
 from poolscout.engine import ThreadExecutor
 from poolscout.errors import RunError
-from poolscout.pool import ImageReader, RejectedImage, Storage
+from poolscout.pool import ImageReader, RejectedImage, Storage, files_digest
 from poolscout.tables.atomic import remove
-from poolscout.tables.declared import QUARANTINE
-from poolscout.tables.manifest import manifest_path, reopen
+from poolscout.tables.declared import POOL, QUARANTINE
+from poolscout.tables.manifest import manifest_path, read_manifest, reopen
 from poolscout.tables.parquet import read_table
 from poolscout.tables.runfolder import RunFolder
 from poolscout.tables.shardfolder import record_path
@@ -69,8 +71,11 @@ def quarantined(run: Path) -> list[Quarantined]:
 def list_quarantine(run: Path) -> dict[str, Any]:
     """Every image in quarantine, and how many there are for each reason and stage.
 
+    Args:
+        run: the folder of a run, or the `--out` of `score` or `embed`.
+
     Raises:
-        RunError: no run in `run`.
+        RunError: neither is in `run`.
     """
     _check_run(run)
     images = quarantined(run)
@@ -82,12 +87,16 @@ def list_quarantine(run: Path) -> dict[str, Any]:
     }
 
 
-def retry_quarantine(run: Path, *, redo_stale: bool = False) -> dict[str, Any]:
+def retry_quarantine(run: Path, *, overrides: Sequence[str] = (), redo_stale: bool = False) -> dict[str, Any]:
     """Read every image in quarantine again, and have the next `poolscout run` use those that can be read now.
 
     The shards of a scoring pass that such an image is in are scored again; a listing that left it out is made again.
     Where other finished stages follow from these, they are left as they are unless `redo_stale` is on.
     Trainings and evaluations are not done again: the next round reads all images anew.
+
+    Args:
+        run: as for `list_quarantine`; in the second case the same `score` or `embed` goes on.
+        overrides: `a.b=c` settings of the pool to read with, in the second case those that the pass was given.
 
     Returns:
         as `list_quarantine`; and `readable`: ids that can be used now; `done again`: the stages that the next run
@@ -95,32 +104,66 @@ def retry_quarantine(run: Path, *, redo_stale: bool = False) -> dict[str, Any]:
 
     Raises:
         RunError, RunLockedError: no run in `run`, or it is being written to.
+        ConfigError: an override that is none.
     """
     listed, folder = list_quarantine(run), RunFolder(run, redo_stale=redo_stale)
     with folder.lock():
-        readable = _readable(folder, quarantined(run))
-        chances = sorted({part for image in readable for part in image.parts if _stage_of(part)})
-        shards: dict[tuple[Path, str], list[Path]] = defaultdict(list)
-        for part in chances:
-            shards[part.parent if _stage_of(part) == "list" else part.parent.parent, _stage_of(part)].append(part)
-        again, left = [], {}
-        stages = Stages(run)
-        for (at, stage), parts in shards.items():
-            name, stale = stage_name(run, at, stage), stages.after(at, stage)
-            if stale and not redo_stale:
-                left[name] = stale
-                continue
-            _have_done_again(at, stage, parts)
-            again.append(name)
+        readable = _readable(_pool_config(folder, overrides), quarantined(run))
+        single = _single_stage(run)
+        again, left = _retry_single(run, single, readable, redo_stale) if single else _retry(run, readable, redo_stale)
     return {**listed, "readable": sorted({image.image_id for image in readable}), "done again": again, "left": left}
 
 
-def _have_done_again(folder: Path, stage: str, parts: list[Path]) -> None:
-    if stage == "list":
-        remove(manifest_path(folder, stage))  # the listing stays until the next one replaces it
-        return
+Decided = tuple[list[str], dict[str, list[str]]]  # stages that are done again; those left → what would be stale
+
+
+def _retry(run: Path, readable: list[Quarantined], redo_stale: bool) -> Decided:
+    """Give a run's stages the images back that can be read now."""
+    chances = sorted({part for image in readable for part in image.parts if _stage_of(part)})
+    shards: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for part in chances:
+        shards[part.parent if _stage_of(part) == "list" else part.parent.parent, _stage_of(part)].append(part)
+    again: list[str] = []
+    left: dict[str, list[str]] = {}
+    stages = Stages(run)
+    for (at, stage), parts in shards.items():
+        name, stale = stage_name(run, at, stage), stages.after(at, stage)
+        if stale and not redo_stale:
+            left[name] = stale
+            continue
+        if stage == "list":
+            remove(manifest_path(at, stage))  # the listing stays until the next one replaces it
+        else:
+            _undo(at, stage, parts)
+            reopen(at, stage)
+        again.append(name)
+    return again, left
+
+
+def _retry_single(out: Path, stage: str, readable: list[Quarantined], redo_stale: bool) -> Decided:
+    """Give a pass outside a run the images back that can be read now.
+
+    Its command lists the source each time, and takes mended files for other images: they are noted as its input.
+    """
+    manifest, unlisted = read_manifest(out, stage), out / "pool_quarantine.parquet"
+    if manifest is None or not readable:
+        return [], {}
+    found = [image for image in readable if unlisted in image.parts]
+    # Images that join the pool move all that come after them to other shards; given detections are scored at a stroke.
+    is_pass = not {"models", "weights"}.isdisjoint(manifest["inputs"])
+    if found and not (is_pass and (redo_stale or not manifest["finished"])):
+        return [], {"list": [stage]}
+    parts = sorted({part for image in readable for part in image.parts if part.parent == out / "quarantine"})
+    joined = {name: pa.array([getattr(image, name) for image in found], pa.string()) for name in ("image_id", "uri")}
+    pool = pa.concat_tables([read_table(out / "pool.parquet", POOL).select(list(joined)), pa.table(joined)])
+    _undo(out, stage, parts)
+    reopen(out, stage, images=files_digest(pool.sort_by("image_id")["uri"]))
+    return [stage], {}
+
+
+def _undo(folder: Path, stage: str, parts: list[Path]) -> None:
+    """Take back the commits of the shards of a pass that these quarantine tables belong to."""
     remove(*(record_path(folder / _LAST_TABLE[stage], int(part.stem.removeprefix("part-"))) for part in parts))
-    reopen(folder, stage)
 
 
 _LAST_TABLE = {"score": "scores", "embed": "embeddings"}  # holds the records that commit the shards of a pass
@@ -134,9 +177,21 @@ def _stage_of(part: Path) -> str:
     return next(passes, "") if part.parent.name == "quarantine" else ""
 
 
-def _readable(folder: RunFolder, images: list[Quarantined]) -> list[Quarantined]:
+def _single_stage(out: Path) -> str:
+    """The stage whose `--out` a folder is; empty for a run's, and for a round's, which has no pool of its own."""
+    if not (out / "pool.parquet").exists():
+        return ""
+    return next((stage for stage in _LAST_TABLE if manifest_path(out, stage).exists()), "")
+
+
+def _pool_config(folder: RunFolder, overrides: Sequence[str]) -> PoolConfig:
+    if folder.config.exists():
+        return load_config(folder.config, overrides).pool
+    return build_config({"pool": {"source": str(folder.path)}}, overrides).pool
+
+
+def _readable(pool: PoolConfig, images: list[Quarantined]) -> list[Quarantined]:
     """Those that can be used now, by all that reading them tells."""
-    pool = load_config(folder.config).pool
     reader = ImageReader({image.uri: image.uri for image in images}, pool.max_pixels, Storage.of(pool))
 
     def can_be_read(image: Quarantined) -> bool:
@@ -164,8 +219,9 @@ def _where(run: Path, parts: list[Path]) -> tuple[str, ...]:
 
 
 def _check_run(run: Path) -> None:
-    if not (run / "run.yaml").is_file():
+    if not (run / "run.yaml").is_file() and not _single_stage(run):
         raise RunError(
-            f"{run}: no run here", got="a folder without run.yaml" if run.is_dir() else "no such folder",
-            expected="the folder of a run", fix="name the folder that `poolscout run` wrote",
+            f"{run}: no run here", got="neither run.yaml nor a pass's manifest" if run.is_dir() else "no such folder",
+            expected="the folder of a run, or the --out of score or embed",
+            fix="name the folder that `poolscout run`, `score` or `embed` wrote",
         )  # fmt: skip

@@ -40,7 +40,7 @@ def score_source(
         RunError: `out` holds scores of other images, models or settings, and `redo_stale` is off.
     """
     config, listing = listed(source, images, overrides)
-    members = load_members(models, resolve_device(config.device))
+    members = load_members(models, resolve_device(config.device, config.engine))
     inputs = {"models": ensemble_hash(models), "images": files_digest(listing.pool["uri"])}
     work = Work("score", config.scoring.model_dump(mode="json"), inputs)
 

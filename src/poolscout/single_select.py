@@ -258,11 +258,25 @@ def _read(sources: Sources) -> _Given:
     known = [scored, *([] if pool is None else [id_array(pool["image_id"])])]
     known += [] if embeddings is None else [id_array(embeddings.image_ids)]
     notes = unknown_labelled(labelled, known, sources.labelled)
-    classes = json.loads((schema.metadata or {}).get(CLASSES_KEY, b"[]"))
+    classes = _classes(sources.scores, schema)
     device = resolve_device(sources.device)
     return _Given(
         table, rank_by, classes, pool, embeddings, sources.detections, labelled, device, sources.executor, notes
     )
+
+
+def _classes(scores: Path, schema: pa.Schema) -> list[str]:
+    told = (schema.metadata or {}).get(CLASSES_KEY, b"[]")
+    try:
+        classes = json.loads(told)
+    except (ValueError, RecursionError):
+        classes = None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise TableError(
+            f"{scores}: its metadata does not name the classes", got=told, expected="a JSON list of names",
+            fix="score the pool again",
+        )  # fmt: skip
+    return classes
 
 
 def _check(outs: Sequence[Path], sources: Sources, config: SelectionConfig) -> None:

@@ -198,22 +198,24 @@ def select(world: World, arm: Arm, number: int) -> None:
 
     def do() -> None:
         labelled, outstanding = _taken(arm, number)
-        picks = select_images(
-            candidate_rows(world.pool, read_table(folder / "scores", SCORES))
-            if scored
-            else _without(world.pool, labelled | outstanding),
-            read_embeddings(folder / "embeddings") if scored and needs_embeddings(arm.selection) else None,
-            arm.selection,
-            arm.selection.n,
-            world.seed(f"select {number}"),
-            labelled=labelled,
-            rank_by=world.config.scoring.scorers[0].column if scored else None,
-            classes=world.classes,
-            detections=iter_parts(folder / "detections", DETECTIONS, BOX_COUNTS) if scored else None,
-            pool=world.pool,
-            device=str(world.device),
-            executor=world.executor,
-        )
+        with world.progress.task(f"{arm.title}round {number}: selecting", arm.selection.n) as task:
+            picks = select_images(
+                candidate_rows(world.pool, read_table(folder / "scores", SCORES))
+                if scored
+                else _without(world.pool, labelled | outstanding),
+                read_embeddings(folder / "embeddings") if scored and needs_embeddings(arm.selection) else None,
+                arm.selection,
+                arm.selection.n,
+                world.seed(f"select {number}"),
+                labelled=labelled,
+                rank_by=world.config.scoring.scorers[0].column if scored else None,
+                classes=world.classes,
+                detections=iter_parts(folder / "detections", DETECTIONS, BOX_COUNTS) if scored else None,
+                pool=world.pool,
+                device=str(world.device),
+                executor=world.executor,
+            )
+            task.update(picks.num_rows)
         for note in notes_of(picks):
             world.progress.say(f"{arm.title}round {number}: {note}")
         write_table(folder / "selection.parquet", SELECTION, picks)

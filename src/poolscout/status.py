@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import socket
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from poolscout.engine.journal import LOG, Event, JournalReader
-from poolscout.errors import RunError
+from poolscout.errors import CorruptPartError, RunError
 from poolscout.tables.lock import LOCK, Holder
 from poolscout.tables.manifest import manifest_path, read_manifest
 from poolscout.tables.runfolder import RunFolder, read_json
@@ -31,7 +30,7 @@ class Writer:
 
     Attributes:
         held: the lock is held.
-        alive: the process is there; None where that cannot be told from this machine.
+        alive: the process is there; None where that cannot be told from this machine or container.
         since: when the lock was taken, UTC.
     """
 
@@ -45,7 +44,10 @@ class Writer:
 
 @dataclass(frozen=True)
 class TaskState:
-    """Where one bar stands, or stood at its end; seconds are those of all sessions that worked on it."""
+    """Where one bar stands, or stood at its end; seconds are those of all sessions that worked on it.
+
+    A total of 0 means that it is not known, and neither is the time left.
+    """
 
     title: str
     total: int
@@ -182,13 +184,7 @@ class RunWatch:
             folder = RunFolder(self._folder.reference(arm)) if arm else self._folder
             for path in folder.rounds():
                 if (path / "metrics.json").exists():
-                    metrics = read_json(path / "metrics.json")
-                    mean = metrics.get("mean", {})
-                    yield {
-                        "reference": arm or None, "round": int(path.name.rpartition("-")[2]),
-                        "images": metrics["images"]["unique"], "boxes": metrics["boxes"],
-                        **{name: mean.get(name) for name in ("AP50", "AP", "wMAP")},
-                    }  # fmt: skip
+                    yield _figures(path, arm)
 
     def _quarantine(self) -> dict[str, int]:
         """Every pass sets the same images aside again: those of the last one count, with what other stages found."""
@@ -209,6 +205,21 @@ class RunWatch:
             return self._counted[key]
         except (OSError, pa.ArrowException, KeyError):  # replaced in this moment, or damaged: the run says so
             return frozenset()
+
+
+def _figures(folder: Path, arm: str) -> dict[str, Any]:
+    """What the labels of a round cost, and what its detectors can do."""
+    metrics = read_json(folder / "metrics.json")
+    try:
+        mean = metrics.get("mean", {})
+        cost = {"images": int(metrics["images"]["unique"]), "boxes": int(metrics["boxes"])}
+        known = {name: None if mean.get(name) is None else float(mean[name]) for name in ("AP50", "AP", "wMAP")}
+        return {"reference": arm or None, "round": int(folder.name.rpartition("-")[2]), **cost, **known}
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CorruptPartError(
+            f"{folder / 'metrics.json'}: not a round's figures", got=f"{type(error).__name__}: {error}",
+            expected="what the evaluation wrote", fix="delete it and start the same command again",
+        ) from error  # fmt: skip
 
 
 @dataclass
@@ -235,18 +246,19 @@ class _History:
         elif kind in ("progress", "end"):
             self._take(event, "done" if kind == "end" else "running")
         elif kind in ("note", "warning"):
-            self.notes.append(event.get("text") or event.get("message", ""))
+            self.notes.append(event.get("text") or event.get("message") or "")
         elif kind == "error":
-            self.error = {"type": event.get("type", ""), "message": event.get("message", "")}
+            self.error = {"type": event.get("type") or "", "message": event.get("message") or ""}
 
     def _take(self, event: Event, state: Literal["running", "done"]) -> None:
         title = event["title"]
         before = self.tasks.get(title) or TaskState(title, event["total"])
         known = {name: event[name] for name in ("done", "total", "rate", "note", "resident_bytes") if name in event}
-        seconds = self.spent_s.get(title, 0.0) + event.get("seconds", 0.0)
+        seconds = self.spent_s.get(title, 0.0) + (event.get("seconds") or 0.0)
+        left_s = event.get("left_s") if event["total"] else None
         peaks = [before.peak_bytes, event.get("peak_bytes"), event.get("resident_bytes")]
         self.tasks[title] = replace(
-            before, **known, seconds=seconds, left_s=event.get("left_s"), state=state, time=event["time"],
+            before, **known, seconds=seconds, left_s=left_s, state=state, time=event["time"],
             peak_bytes=max((peak for peak in peaks if peak is not None), default=None),
         )  # fmt: skip
 
@@ -259,13 +271,14 @@ class _History:
 def lock_holder(folder: Path) -> Writer | None:
     """Who holds a run's lock, or was killed while it did; None when the last one let go of it.
 
-    Who lets go of the lock takes its name out of it. A name on this machine is therefore checked against the running
-    processes, which disturbs nobody. Only for a name on another machine the kernel's lock is asked for, shared, and
-    given back at once: a writer that starts in these microseconds, while no other is at work, would be refused.
+    Who lets go of the lock takes its name out of it. A name whose process would be seen from here is therefore checked
+    against the running ones, which disturbs nobody. Only for one on another machine or in another container the
+    kernel's lock is asked for, shared, and given back at once: a writer that starts in these microseconds, while no
+    other is at work, would be refused.
     """
     for path in (folder / LOCK, folder / f"{LOCK}.held"):
         if (holder := Holder.read(path)) is not None:
-            if holder.host == socket.gethostname():
+            if holder.is_visible:
                 alive = held = not holder.is_gone()
             else:
                 alive, held = None, path.name != LOCK or _is_locked(path)

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from poolscout.assemble import image_reader, resolve_device, seed_for, versions
-from poolscout.config import PoolConfig, RunConfig, SelectionConfig
+from poolscout.config import PoolConfig, RunConfig, SelectionConfig, parse_yaml
 from poolscout.detector.gives import unet_gives
 from poolscout.engine import Executor
 from poolscout.engine.progress import Progress
@@ -177,7 +177,7 @@ def open_world(folder: RunFolder, config: RunConfig, progress: Progress, executo
         classes=_classes(config, oracle, listed),
         oracle=oracle,
         test=_test_set(folder, config, progress),
-        device=torch.device(resolve_device(config.device)),
+        device=torch.device(resolve_device(config.device, config.engine)),
         executor=executor,
         oracle_digest=oracle_digest,
     )
@@ -195,8 +195,8 @@ def _listed(folder: RunFolder, at: Path, name: str, config: PoolConfig, progress
     images, storage = at / name / "images", Storage.of(config)
 
     def do() -> None:
-        progress.say(f"listing {config.source}")
-        listing = list_pool(config, storage)
+        with progress.task(f"listing {config.source}", 0) as task:  # how many there are shows at the end
+            listing = list_pool(config, storage, task.update)
         starts = range(0, listing.pool.num_rows, POOL_PART_ROWS)
         for number, start in enumerate(starts):
             write_table(part_path(images, number), POOL, listing.pool.slice(start, POOL_PART_ROWS))

@@ -110,6 +110,7 @@ def test_a_run_that_waits_exits_with_3_and_says_what_to_do(
         (["run", "none.yaml"], 2, "cannot be read"),
         (["run", "DATA/settings.yaml", "--set", "trainning.members=1"], 2, "did you mean 'training'"),
         (["run", "DATA/settings.yaml", "--out", "DATA"], 6, "files that no run wrote"),
+        (["run", "DATA/settings.yaml", "--address", "auto"], 2, "add --engine ray"),
         (["train", "DATA/none.json", "--out", "x"], 4, "not there"),
         (["score", "DATA/pool.json", "--models", "DATA", "--out", "x"], 4, "no detectors"),
         (["select", "--scores", "none.parquet", "--n", "3"], 5, "is not there"),

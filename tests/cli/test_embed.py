@@ -75,6 +75,44 @@ def test_the_same_again_is_kept_and_what_changed_is_told(capsys: pytest.CaptureF
     assert (code, "weights (its contents changed)" in err) == (6, True)
 
 
+def test_mended_images_are_given_back(capsys: pytest.CaptureFixture[str], data: Path) -> None:
+    out, none = data / "out", "seq/none.png"
+
+    def stamps() -> list[int]:
+        return [path.stat().st_mtime_ns for path in sorted((out / "embeddings").glob("part-*"))]
+
+    def retried(*more: str) -> tuple[list[str], list[str], dict[str, list[str]]]:
+        code, told, err = poolscout(capsys, "quarantine", out, "--retry", *more, "--json")
+        assert code == 0, err
+        return tuple(json.loads(told)[key] for key in ("readable", "done again", "left"))
+
+    assert poolscout(capsys, *words(data))[0] == 0
+    first = stamps()
+    code, told, err = poolscout(capsys, "quarantine", out, "--json")
+    assert code == 0, err
+    images = [(image["image_id"], image["stage"], image["where"]) for image in json.loads(told)["images"]]
+    assert images == [(NAMES[1], "embedding", ["."]), (none, "pool", ["."])]
+    assert retried() == ([], [], {})
+    write_images(data / "images", NAMES[1:2])
+    assert retried() == ([NAMES[1]], ["embed"], {})
+    code, _, err = poolscout(capsys, *words(data, "--set", "scoring.batch_size=3"))
+    assert (code, "batch_size: 2 → 3" in err) == (6, True), "what is asked otherwise now is still told"
+    assert poolscout(capsys, *words(data))[0] == 0
+    assert read_embeddings(out / "embeddings", NAMES).values.shape == (6, 96)
+    assert (stamps()[0] > first[0], stamps()[1]) == (True, first[1]), "its shard alone"
+
+    write_images(data / "images", [none])
+    assert retried() == ([none], [], {"list": ["embed"]})
+    code, _, err = poolscout(capsys, *words(data))
+    assert (code, "images (its contents changed)" in err) == (6, True)
+    second = stamps()
+    assert retried("--redo-stale") == ([none], ["embed"], {})
+    assert poolscout(capsys, *words(data))[0] == 0
+    assert read_embeddings(out / "embeddings", [*NAMES, none]).values.shape == (7, 96)
+    assert (stamps()[0], stamps()[1] > second[1]) == (second[0], True), "the shards of images after it"
+    assert retried() == ([], [], {})
+
+
 def test_scores_and_embeddings_do_not_share_a_folder(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     assert poolscout(capsys, *words(data))[0] == 0
     before = parts_bytes(data / "out")

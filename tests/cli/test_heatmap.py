@@ -34,8 +34,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     picture = run.parent / "pictures" / "test one.png"
     Image.fromarray(np.full((40, 60, 3), 80, np.uint8)).save(picture)
     write_table(part_path(run / "test" / "images", 0), POOL, {
-        "image_id": ["held out.png"], "uri": [str(picture)], "width": [60], "height": [40], "sequence": ["x"],
-        "frame": [None],
+        "image_id": ["drive.mp4#000120", "held out.png"], "uri": [str(picture)] * 2, "width": [60] * 2,
+        "height": [40] * 2, "sequence": ["x"] * 2, "frame": [120, None],
     })  # fmt: skip
     (run.parent / "pictures" / "broken.jpg").write_bytes(b"\xff\xd8 no more")
     return run
@@ -44,6 +44,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+
+
+def test_each_frame_of_a_video_has_a_figure_of_its_own(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
+    code, out, _ = poolscout(capsys, "heatmap", "drive.mp4#000120", "--run", finished, "--scorer", "entropy", "--json")
+    assert (code, json.loads(out)["written"]) == (0, "heatmap-drive.mp4#000120.png")
 
 
 def test_an_image_of_the_pool(capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path) -> None:

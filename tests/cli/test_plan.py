@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolscout.cli.plan import draw
-from poolscout.config import PoolConfig, build_config
-from poolscout.errors import ConfigError
+from poolscout.config import PoolConfig, ShortlistConfig, build_config
+from poolscout.errors import ConfigError, DataError
 from poolscout.loop import run
 from poolscout.planning import Extent, Figure, Growth, Measured, Plan, forecast, make_plan
 from poolscout.planning.forecast import ZERO, steps_of
@@ -93,13 +93,56 @@ def test_a_listed_pool_is_not_listed_again(data: Path, ran: Path, tmp_path: Path
     assert not_there.images["image_id"].to_pylist() == sample.images["image_id"].to_pylist()
 
 
+def noted_pool(data: Path, tmp_path: Path) -> Path:
+    """A manifest with metadata, of the tiny pool's images: 12 at night."""
+    images = sorted((data / "images").glob("pool-*.png"))
+    rows = {
+        "image_id": [image.name for image in images], "uri": [str(image) for image in images],
+        "time_of_day": ["night" if i % 10 < 3 else "day" for i in range(len(images))],
+        "frame": list(range(len(images))),
+    }  # fmt: skip
+    pq.write_table(pa.table(rows), tmp_path / "noted.parquet")
+    return tmp_path / "noted.parquet"
+
+
+def test_a_plan_is_for_the_short_list(data: Path, ran: Path, tmp_path: Path, made: Plan) -> None:
+    pool = PoolConfig(source=noted_pool(data, tmp_path))
+    night = pq.read_table(pool.source, filters=[("time_of_day", "=", "night"), ("frame", ">", 5)])["image_id"]
+    kept = ShortlistConfig(where="time_of_day = 'night' AND pool.frame > 5")
+    unlisted, few = (sample_pool(pool, None, n, 0, tmp_path, kept) for n in (300, 4))
+    assert unlisted.images["image_id"].to_pylist() == night.to_pylist()
+    assert (unlisted.n_pool, unlisted.n_listed, few.n_asked) == (len(night), 40, 4)
+    assert set(few.images["image_id"].to_pylist()) < set(night.to_pylist())
+
+    side = tmp_path / "scores.parquet"
+    pq.write_table(pa.table({"image_id": night, "lux": pa.array(range(len(night)))}), side)
+    joined = ShortlistConfig(where="lux < 3", tables={"scores": side})
+    listed = sample_pool(config_of(data).pool, ran / "pool", 300, 0, tmp_path, joined)
+    assert listed.images["image_id"].to_pylist() == night.to_pylist()[:3]
+    assert (listed.is_listed, listed.n_pool, listed.n_listed) == (True, 3, 40)
+
+    config = config_of(data).model_copy(update={"shortlist": kept})
+    told = " ".join(notes_of(unlisted, made.measured, config, has_boxes=True))
+    assert "shortlist.where keeps 9 of 40 images" in told
+    assert "shortlist" not in " ".join(made.notes)
+
+
+def test_a_size_that_the_source_does_not_tell_is_an_empty_cell(data: Path, tmp_path: Path) -> None:
+    pool = PoolConfig(source=noted_pool(data, tmp_path))
+    with pytest.raises(DataError, match=r"no image is kept(.|\n)*40 of them with empty cells"):
+        sample_pool(pool, None, 8, 0, tmp_path, ShortlistConfig(where="width > 0"))
+
+
 def test_the_command_prints_what_it_rests_on(capsys: pytest.CaptureFixture[str], data: Path) -> None:
-    values = tiny_config(data, rounds=1).model_dump(mode="json", exclude_none=True)
+    config = tiny_config(data, rounds=1, shortlist__where="image_id < 'pool-030.png'")
+    values = config.model_dump(mode="json", exclude_none=True)
     (data / "plan.yaml").write_text(yaml.safe_dump(values))
     code, out, _ = poolscout(capsys, "plan", data / "plan.yaml", "--images", 8, "--workers", "1,3", "--json")
     made = json.loads(out)
     assert code == 0
     assert made["workers"] == [1, 3]
+    assert made["images"] == 30
+    assert any("keeps 30 of 40" in note for note in made["notes"])
     assert made["total"]["seconds"]["3"]["value"] > 0
     code, _, err = poolscout(capsys, "plan", data / "plan.yaml", "--workers", "two")
     assert (code, "--workers" in err) == (2, True)
@@ -143,7 +186,7 @@ def test_more_work_takes_longer_and_more_workers_less(
 ) -> None:
     values = {**CONFIG, "rounds": rounds, "references": {"random": references, "full": references}}
     config = build_config(values, [f"training.members={members}"])
-    extent = Extent(pool, 100, 100, 2**34)
+    extent = Extent(pool, 100, 100, 2**34, pool)
 
     def total(config=config, extent=extent, workers: int = k) -> Figure:
         return forecast(measured(), extent, config, (workers,)).seconds(workers)
@@ -169,7 +212,7 @@ def test_more_work_takes_longer_and_more_workers_less(
 
 def test_what_is_computed_by_hand() -> None:
     config = build_config({**CONFIG, "rounds": 1}, ["training.members=3"])
-    extent = Extent(pool=10_000, test=10, initial=100, memory_bytes=2**40)
+    extent = Extent(pool=10_000, test=10, initial=100, memory_bytes=2**40, listed=15_000)
     plan = forecast(measured(remote=0.5, base_bytes=1000.0), extent, config, (1, 2))
     by_stage = {(stage.stage, stage.round): stage for stage in plan.stages}
     steps = steps_of(config.training, 100)
@@ -185,6 +228,7 @@ def test_what_is_computed_by_hand() -> None:
     assert score.network_bytes.high == pytest.approx(3.0 * 9_900 * 0.5)
     assert by_stage["select", 0].seconds[1].value == pytest.approx(9.9**1.5)
     assert by_stage["select", 0].seconds[1].high == pytest.approx(2.0 * 9.9**1.8)
+    assert by_stage["list", None].seconds[2].value == 1.0 + 2.0 * 15_000, "short-lists are made after listing"
     assert by_stage["list", None].network_bytes is None, "headers of images elsewhere were not measured"
     assert by_stage["evaluate", 1].seconds[2].value == pytest.approx(2.0 * 10 * 3)
 
@@ -193,7 +237,8 @@ def test_pixels_that_fill_the_memory_are_not_held() -> None:
     config = build_config({**CONFIG, "rounds": 1, "labelling": {"initial": 1000}})
     pixels = 1000 * 3 * config.detector.height * config.detector.width
     held, mapped = (
-        forecast(measured(), Extent(5000, 0, 1000, memory), config, (1,)).stages[1] for memory in (4 * pixels, pixels)
+        forecast(measured(), Extent(5000, 0, 1000, memory, 5000), config, (1,)).stages[1]
+        for memory in (4 * pixels, pixels)
     )
     assert held.memory_bytes - mapped.memory_bytes == pixels
 

@@ -74,6 +74,7 @@ def test_a_repaired_image_is_found_and_the_next_run_scores_it(
     (image,) = told(capsys, run)["images"]
     assert (image["image_id"], image["stage"], image["reason"]) == (image_id, "scoring", "truncated")
     assert image["where"] == ["round-000"]
+    assert poolscout(capsys, "quarantine", run / "round-000")[0] == 6, "it is no folder of its own"
     still = told(capsys, run, "--retry")
     assert (still["readable"], still["done again"], still["left"]) == ([], [], {})
 
@@ -104,6 +105,29 @@ def test_a_repaired_image_is_found_and_the_next_run_scores_it(
         loop.run(config_of(data), tmp_path / "done")
     loop.run(config_of(data), tmp_path / "done", redo_stale=True)
     assert scored(tmp_path / "done") == scored(run)
+
+
+def test_scores_outside_a_run_are_gone_on_with(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_until("score", config_of(data), tmp_path / "run")
+    models, out = tmp_path / "run" / "round-000" / "models", tmp_path / "scored"
+    settings = ["--set", "scoring.shard_size=8", "--set", "scoring.scorers=[{scorer: entropy}]"]
+    words = ["score", data / "pool.json", "--models", models, "--out", out, *settings]
+    whole = spoil(data, "pool-009.png", 0.5)
+    assert poolscout(capsys, *words)[0] == 0
+    before = {path.name: path.stat().st_mtime_ns for path in (out / "scores").glob("part-*")}
+    (image,) = told(capsys, out)["images"]
+    assert (image["image_id"], image["stage"], image["where"]) == ("pool-009.png", "scoring", ["."])
+    (data / "images" / "pool-009.png").write_bytes(whole)
+    tight = told(capsys, out, "--retry", "--set", "pool.max_pixels=9")
+    assert tight["readable"] == []
+    again = told(capsys, out, "--retry")
+    assert (again["readable"], again["done again"], again["left"]) == (["pool-009.png"], ["score"], {})
+    assert poolscout(capsys, *words)[0] == 0
+    assert read_table(out / "scores", SCORES).num_rows == 40
+    changed = [name for name, at in before.items() if (out / "scores" / name).stat().st_mtime_ns != at]
+    assert changed == ["part-00001.parquet"]
+    code, _, err = poolscout(capsys, "quarantine", out, "--set", "pool.max_pixels=9")
+    assert (code, "--set without --retry" in err) == (2, True)
 
 
 def test_a_poisoned_pool_stops_the_run_and_a_mended_one_goes_on(

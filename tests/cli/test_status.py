@@ -83,7 +83,7 @@ def contents(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-def test_a_finished_run(capsys: pytest.CaptureFixture[str], finished: Path) -> None:
+def test_a_finished_run(capsys: pytest.CaptureFixture[str], data: Path, finished: Path) -> None:
     before = contents(finished)
     code, out, _ = poolscout(capsys, "status", finished, "--json")
     assert contents(finished) == before
@@ -92,6 +92,9 @@ def test_a_finished_run(capsys: pytest.CaptureFixture[str], finished: Path) -> N
     assert seen["writer"] is None
     titles = {task["title"]: task for task in seen["tasks"]}
     assert titles["round 0: scoring"]["done"] == titles["round 0: scoring"]["total"] == 31
+    listing, selecting = titles[f"listing {data / 'pool.json'}"], titles["round 0: selecting"]
+    assert (listing["done"], listing["total"], listing["left_s"], listing["note"]) == (40, 0, None, "40 found")
+    assert selecting["done"] == selecting["total"] == 6
     assert all(task["state"] == "done" and task["seconds"] > 0 for task in seen["tasks"])
     assert all(task["peak_bytes"] > 2**20 for task in seen["tasks"])
     stored = json.loads((finished / "round-001" / "metrics.json").read_text())
@@ -187,6 +190,22 @@ def test_time_adds_up_over_sessions(tmp_path: Path) -> None:
     assert seen.state == "finished"
 
 
+def test_work_of_unknown_length_has_a_count_and_no_share(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    task = {"time": "2026-01-01T00:00:00.000+00:00", "pid": 1, "host": "h", "title": "listing pool", "total": 0}
+    progress = {**task, "event": "progress", "done": 1500, "seconds": 3.0, "rate": 500.0, "left_s": 0.0}
+    events = [{**task, "event": "started", "command": "run"}, {**task, "event": "begin"}, progress]
+    (tmp_path / LOG).write_text("".join(json.dumps(event) + "\n" for event in events))
+    with RunFolder(tmp_path).lock():
+        draw(RunWatch(tmp_path).look(), datetime.now(UTC))
+    shown = capsys.readouterr().out
+    assert "1,500  500/s" in shown
+    draw(RunWatch(tmp_path).look(), datetime.now(UTC))
+    shown += capsys.readouterr().out
+    assert "listing pool  1,500 " in shown
+    for untrue in ("%", " left", "of 0", "/0"):
+        assert untrue not in shown
+
+
 def test_a_run_that_waits_says_for_what(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     outcome = run(tiny_config(data, labelling__mode="files", labelling__classes=list(CLASSES)), out)
@@ -252,6 +271,16 @@ def test_the_lock_of_another_machine_is_tried_and_given_back(tmp_path: Path) -> 
     lock.write_text("")
     (tmp_path / ".lock.held").write_text(json.dumps(elsewhere))  # a file system without locks
     assert lock_holder(tmp_path).held
+
+
+def test_a_writer_in_another_container_of_the_same_name_is_alive(tmp_path: Path) -> None:
+    with writer(tmp_path / "out") as process:
+        lock = tmp_path / "out" / ".lock"
+        named = {**json.loads(lock.read_text()), "pid": 2**22 + 1, "pid_namespace": "pid:[1]"}  # no such number here
+        lock.write_text(json.dumps(named))
+        seen = lock_holder(tmp_path / "out")
+        assert (seen.held, seen.alive) == (True, None)
+        process.communicate("kill\n")
 
 
 def test_mistakes_end_in_a_message(capsys: pytest.CaptureFixture[str], finished: Path, tmp_path: Path) -> None:

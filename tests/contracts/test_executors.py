@@ -28,14 +28,18 @@ REMOTE = ("processes", "ray")
 @pytest.fixture(scope="module", autouse=True)
 def one_ray() -> Iterator[None]:
     """Executors of this module share one Ray instead of starting one each."""
-    ray.init(num_cpus=3, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
 
+def settings_of(name: str, workers: int) -> EngineConfig:
+    return EngineConfig(name=name, workers=None if name == "serial" else workers)
+
+
 @pytest.fixture
 def executor(name: str) -> Iterator[Executor]:
-    with open_executor(EngineConfig(name=name, workers=2)) as opened:
+    with open_executor(settings_of(name, 2)) as opened:
         yield opened
 
 
@@ -45,7 +49,7 @@ def square(x: int) -> int:
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_results_come_in_the_order_of_the_items(name: str, workers: int) -> None:
-    with open_executor(EngineConfig(name=name, workers=workers)) as executor:
+    with open_executor(settings_of(name, workers)) as executor:
         assert list(executor.map(square, range(50))) == [x * x for x in range(50)]
         assert list(executor.map(str, range(3))) == ["0", "1", "2"], "it can be used again"
 
@@ -157,6 +161,16 @@ def test_a_lost_worker_is_replaced_and_its_work_done_again(name: str, executor: 
         pytest.skip("its workers are this process")
     assert list(executor.map(partial(die_once, tmp_path), range(12))) == [x * x for x in range(12)]
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_worker_lost_while_the_reader_is_slow_loses_nothing(name: str, executor: Executor, tmp_path: Path) -> None:
+    if name not in REMOTE:
+        pytest.skip("its workers are this process")
+    results = []
+    for result in executor.map(partial(die_once, tmp_path), range(24)):
+        time.sleep(0.05)  # the pool breaks while nobody waits for it
+        results.append(result)
+    assert results == [x * x for x in range(24)]
 
 
 def test_work_that_kills_every_worker_is_given_up(name: str) -> None:

@@ -27,14 +27,18 @@ REMOTE = [name for name in executor_names() if name not in ("serial", "threads")
 
 @pytest.fixture(scope="module", autouse=True)
 def one_ray() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
 
+def engine_of(name: str) -> EngineConfig:
+    return EngineConfig(name=name, workers=None if name == "serial" else 2)
+
+
 def score(out: Path, engine: str, broken: list[str], limit: QuarantineLimit | None = None) -> ScoringSummary:
     members = [real_member(0), real_member(1)]
-    with open_executor(EngineConfig(name=engine, workers=2)) as executor:
+    with open_executor(engine_of(engine)) as executor:
         return score_pool(
             pool_rows(IDS), MadeUpImages(IDS, broken), members, CONFIG, out, height=HEIGHT, width=WIDTH,
             executor=executor, limit=limit,
@@ -61,7 +65,7 @@ def test_scores_embeddings_and_detections_are_the_same_bytes(
 def test_embeddings_of_a_backbone_are_the_same_bytes(engine: str, tmp_path: Path) -> None:
     backbone = small(tmp_path / "weights.safetensors")
     for name in ("threads", engine):
-        with open_executor(EngineConfig(name=name, workers=2)) as executor:
+        with open_executor(engine_of(name)) as executor:
             run(MadeUpImages(IDS), backbone, tmp_path / name, shard_size=30, executor=executor)
     assert parts_bytes(tmp_path / engine) == parts_bytes(tmp_path / "threads")
 
@@ -78,7 +82,7 @@ def test_too_many_bad_images_stop_the_pass_and_what_is_finished_is_kept(engine: 
 def test_members_are_the_same_bytes_and_their_progress_is_told(engine: str, tmp_path: Path) -> None:
     data, told = make_data([str(i) for i in range(8)]), {}
     for name in ("serial", engine):
-        with restored_threads(), open_executor(EngineConfig(name=name, workers=2)) as executor:
+        with restored_threads(), open_executor(engine_of(name)) as executor:
             one_thread()
             train_ensemble(
                 data, ["a"], TINY, SHORT, tmp_path / name, members=3, seed=0, executor=executor,

@@ -11,15 +11,15 @@ from typing import Any
 import yaml
 
 from poolscout.config import PoolConfig, load_config
+from poolscout.errors import PoolscoutError
 from poolscout.formats.annotations import annotation_images, annotations_hash, read_annotations
 from poolscout.formats.content import Annotations
 from poolscout.pool import list_pool
-from poolscout.errors import PoolscoutError
-from tests.fuzz.kinds import Kind, Outcome, check_message
-from tests.fuzz.mutations import LEADING_OUT, ODD_TEXTS, ODD_VALUES, damaged, damaged_json, damaged_text, damaged_tree
-from tests.fuzz.pool_kinds import check_listing
 from tests.formats.annotation_sets import save_image, voc_object, voc_set, voc_xml, yolo_set
 from tests.formats.coco_files import document
+from tests.fuzz.kinds import Kind, Outcome, check_message
+from tests.fuzz.mutations import LEADING_OUT, ODD_TEXTS, ODD_VALUES, damaged_json, damaged_text, damaged_tree
+from tests.fuzz.pool_kinds import check_listing
 from tests.pool.images import save
 
 
@@ -117,22 +117,27 @@ def _read_voc(inside: Path) -> Outcome:
     return check_annotations(inside, inside)
 
 
-_CONFIG: dict[str, Any] = {
+CONFIG: dict[str, Any] = {
     "name": "demo", "rounds": 2, "seed": 3, "device": "auto", "engine": {"name": "threads", "workers": 2},
-    "pool": {"source": "pool.json", "sequence": "clip", "max_quarantined": "5 %", "storage_options": {"s3": {"anon": True}}},
+    "pool": {"source": "pool.json", "sequence": "clip", "max_quarantined": 0.05,
+    "storage_options": {"s3": {"anon": True}}},
     "shortlist": {"where": "speed_kmh > 5", "tables": {"extra": "extra.parquet"}},
     "labelling": {"initial": 8, "classes": ["car", "person"], "mode": "oracle", "annotations": "pool.json"},
-    "detector": {"height": 64, "width": 64, "widths": [4, 8, 8, 8]}, "training": {"members": 2, "max_steps": 12},
+    "detector": {"height": 64, "width": 64, "widths": [4, 8, 8, 8]},
+    "training": {"members": 2, "min_steps": 10, "max_steps": 12},
     "evaluation": {"annotations": "test.json", "size_buckets": [10, 20]},
     "scoring": {"scorers": [{"scorer": "entropy", "aggregate": "max"}], "shard_size": 10},
-    "selection": {"n": 6, "sampler": "top_n", "class_weights": {"car": 2.0}, "constraints": {"min_gap": 3, "exclude": "x.txt"}},
+    "selection": {
+        "n": 6, "over_classes": "weighted", "sampler": "top-n", "class_weights": {"car": 2.0},
+        "constraints": {"min_gap": 3, "exclude": "x.txt"},
+    },
 }  # fmt: skip
 
 
 def _make_config(random: Random, folder: Path) -> None:
-    tree = _CONFIG
+    tree = CONFIG
     if random.random() < 0.6:
-        tree = damaged_tree(random, _CONFIG)
+        tree = damaged_tree(random, CONFIG)
         try:
             text: str | bytes = yaml.safe_dump(tree, sort_keys=False)
         except (ValueError, yaml.YAMLError):  # what YAML cannot say, JSON's writer can
@@ -148,10 +153,28 @@ def _read_config(inside: Path) -> Outcome:
 
 
 def _make_override(random: Random, folder: Path) -> None:
-    key = random.choice(("seed", "rounds", "selection.n", "pool", "pool.source", "scoring.scorers", "detector.widths", "a.b.c", "name.x", "", ".", "engine.workers", "\ud800"))
+    key = random.choice(
+        (
+            "seed",
+            "rounds",
+            "selection.n",
+            "pool",
+            "pool.source",
+            "scoring.scorers",
+            "detector.widths",
+            "a.b.c",
+            "name.x",
+            "",
+            ".",
+            "engine.workers",
+            "\ud800",
+        )
+    )
     odd = str(random.choice(ODD_VALUES))
-    text = random.choice((f"{key}={odd}", f"{key}: {odd}", f"{key}=[{odd}, {odd}]", f"{key}={{{odd}: {odd}}}", f"{odd}={odd}"))
-    _write_text(folder, "run.yaml", yaml.safe_dump(_CONFIG))
+    text = random.choice(
+        (f"{key}={odd}", f"{key}: {odd}", f"{key}=[{odd}, {odd}]", f"{key}={{{odd}: {odd}}}", f"{odd}={odd}")
+    )
+    _write_text(folder, "run.yaml", yaml.safe_dump(CONFIG))
     _write_text(folder, "override.txt", text)
 
 
@@ -162,9 +185,9 @@ def _read_override(inside: Path) -> Outcome:
 
 
 KINDS = (
-    Kind("coco", 60, _make_coco, _read_coco),
-    Kind("yolo", 60, _make_yolo, _read_yolo),
-    Kind("voc", 50, _make_voc, _read_voc),
-    Kind("config", 70, _make_config, _read_config),
+    Kind("coco", 50, _make_coco, _read_coco),
+    Kind("yolo", 40, _make_yolo, _read_yolo),
+    Kind("voc", 40, _make_voc, _read_voc),
+    Kind("config", 60, _make_config, _read_config),
     Kind("override", 40, _make_override, _read_override),
 )

@@ -12,7 +12,8 @@ LEADING_OUT = ("../secret.png", "a/../../secret.png", "..\\secret.png", "images/
 ODD_TEXTS = (
     "", " ", ".", "..", "/", "\0", "a\0b", "\n", "ü" * 300, "x" * 5000, "\ud800", "‮", "NaN", "1e999", "-1", "{}",
     "[", "'", "~", "*a", "&a", "!!python/object:os.system", "%s%n", "C:\\x", "null", "9" * 5000,
-    "2001-13-45", "0x_", "0x" + "f" * 6000, "file:///%00a", "!!bool x", "!!int",  "!!int x", "!!timestamp x", "!!binary =", "<<: 1", "? [a]", "- - -", "[" * 3000, "[&a [*a, *a]]", *LEADING_OUT,
+    "2001-13-45", "0x_", "0x" + "f" * 6000, "file:///%00a", "!!bool x", "!!int", "!!int x", "!!timestamp x",
+    "!!binary =", "<<: 1", "? [a]", "- - -", "[" * 1200, "[&a [*a, *a]]", *LEADING_OUT,
 )  # fmt: skip
 ODD_NUMBERS = (0, -1, 1, 2**31, 2**63, -(2**63) - 1, 10**400, 0.5, -0.0, 1e308, math.nan, math.inf, -math.inf)
 ODD_VALUES: tuple[Any, ...] = (
@@ -22,7 +23,8 @@ ODD_BYTES = (b"", b"\0", b"\xff" * 9, b"\xef\xbb\xbf", b"\xff\xfe", b"PK\x03\x04
 OTHER_FILES = (
     b"", b"\0" * 700, b"GIF89a", b"%PDF-1.7\n%%EOF", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"RIFF\0\0\0\0WEBP",
     b"\x1f\x8b\x08\0\0\0\0\0", b"PK\x05\x06" + b"\0" * 18, b"PAR1PAR1", b"BM" + b"\xff" * 52, b"II*\0\xff\xff\xff\x7f",
-    b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xd9", b"%!PS-Adobe-3.0\n", b"#!/bin/sh\n", b"\x93NUMPY\x01\0v\0{", b"P6 9 9 255\n",
+    b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xd9", b"%!PS-Adobe-3.0\n", b"#!/bin/sh\n", b"\x93NUMPY\x01\0v\0{",
+    b"P6 9 9 255\n",
     b"P5\n99999999 99999999\n255\n", b"not what it seems",
 )  # fmt: skip
 
@@ -117,7 +119,9 @@ def _flip(random: Random, data: bytearray) -> None:
 
 def _set(random: Random, data: bytearray) -> None:
     if data:  # headers are at the start
-        data[random.randrange(min(len(data), random.choice((64, 600, len(data)))))] = random.choice((0, 1, 127, 128, 255))
+        data[random.randrange(min(len(data), random.choice((64, 600, len(data)))))] = random.choice(
+            (0, 1, 127, 128, 255)
+        )
 
 
 def _cut(random: Random, data: bytearray) -> None:

@@ -53,7 +53,9 @@ def test_three_sources_give_the_same_table(tmp_path):
 def test_no_trace_of_annotations_in_the_pool(tmp_path):
     three_frames(tmp_path)
     entries = [{"file_name": "day/f_0001.png", "boxes": [[1, 2, 3, 4]], "counts": {"car": 2}, "town": "Ulm"}]
-    empty = list_pool(PoolConfig(source=coco(tmp_path, entries)))
+    told: list[tuple[int, str]] = []
+    empty = list_pool(PoolConfig(source=coco(tmp_path, entries)), progress=lambda *words: told.append(words))
+    assert (told[0][0], told[-1]) == (0, (len(entries), f"{len(entries)} found"))
     box = {"id": 1, "image_id": 0, "category_id": 1, "bbox": [1, 1, 9, 9]}
     assert list_pool(PoolConfig(source=coco(tmp_path, entries, [box, {"nonsense": 1}]))).pool.equals(empty.pool)
     assert empty.pool.column_names == ["image_id", "uri", "width", "height", "sequence", "frame", "town"]

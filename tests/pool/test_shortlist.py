@@ -344,6 +344,22 @@ def test_a_condition_reads_nothing_but_its_tables(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["secret.csv"]
 
 
+def test_a_condition_on_an_empty_column_keeps_nothing() -> None:
+    empty = pool_of(lux=pa.nulls(N, pa.float64()))
+    with pytest.raises(DataError, match=r"40 of them with empty cells(.|\n)*0 for \(lux > 0\) alone(.|\n)*20 for"):
+        shortlist(empty, "lux > 0 AND time_of_day = 'day'")
+
+
+def test_columns_may_have_any_name(tmp_path: Path) -> None:
+    pool = pool_of(**{"#": list(range(N)), "kept": [0] * N, "in scores": [1] * N})
+    side = tmp_path / "scores.parquet"
+    pq.write_table(pa.table({"image_id": ids(POOL_60), "##": [i % 2 for i in range(N)], "row": list(range(N))}), side)
+    found = shortlist(pool, '"#" < 20 AND "##" = 1 AND kept = 0 AND "in scores" = 1', {"scores": side})
+    assert found.pool.to_pylist() == pool.take(list(range(1, 20, 2))).to_pylist()
+    with pytest.raises(ConfigError, match="###"):
+        shortlist(pool, '"###" < 20', {"scores": side})
+
+
 @pytest.mark.parametrize("sql", [
     "SELECT * FROM read_csv('SECRET')", "SELECT * FROM read_text('SECRET')", "FROM 'SECRET'", "FROM glob('/*')",
     "COPY (SELECT 1) TO 'SECRET.out'", "ATTACH 'SECRET.db' AS other", "INSTALL httpfs", "LOAD spatial",
@@ -354,7 +370,7 @@ def test_even_a_query_that_got_past_the_check_would_reach_nothing(sql: str, tmp_
     secret = tmp_path / "secret.csv"
     secret.write_text("a,b\n1,2\n")
     secret_frame = pa.table({"a": [1]})
-    with module.opened(POOL_60, {}) as connection:
+    with module.opened(POOL_60, {}) as (connection, _):
         assert connection.execute("SELECT count(*) FROM pool").fetchall() == [(secret_frame.num_rows * N,)]
         with pytest.raises(duckdb.Error):
             connection.execute(sql.replace("SECRET", str(secret))).fetchall()

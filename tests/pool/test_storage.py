@@ -1,8 +1,11 @@
+import errno
 import functools
 import http.server
+import io
+import os
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from poolscout.config import PoolConfig
 from poolscout.config_room import is_url, locate
+from poolscout.errors import DataError
 from poolscout.pool import (
     ImageReader,
     RejectedImage,
@@ -182,6 +186,80 @@ def test_over_http_from_a_server_without_ranges(tmp_path: Path, http_server: str
     for pool in (listing.pool, tar):
         reader = ImageReader(Uris(pool), 10**6)
         assert all((reader.read(image_id) == noise).all() for image_id in pool["image_id"].to_pylist())
+
+
+@pytest.mark.parametrize("start", [0, 1, 40, 99, 100, 250])
+@pytest.mark.parametrize("n", [1, 50, 60, 100, 4000])
+def test_a_range_from_a_server_without_ranges(tmp_path: Path, http_server: str, start: int, n: int) -> None:
+    data = DATA[:100]
+    save(tmp_path / "a.bin", data)
+    assert Storage().read_range(f"{http_server}/a.bin", start, start + n) == data[start : start + n]
+
+
+class FailingFile:
+    """Every `Path.open` gives a file whose first reads fail, as those of a mounted folder may."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, code: int, times: int) -> None:
+        self.left = times
+        outer, open_path = self, Path.open
+
+        class Raw(io.FileIO):
+            def readinto(self, buffer: memoryview) -> int | None:
+                outer.fail()
+                return super().readinto(buffer)
+
+            def readall(self) -> bytes:
+                outer.fail()
+                return super().readall()
+
+        def opened(path: Path, mode: str = "r", *rest: object, **more: object) -> object:
+            return io.BufferedReader(Raw(path)) if mode == "rb" else open_path(path, mode, *rest, **more)
+
+        self.code = code
+        patch.setattr(Path, "open", opened)
+
+    def fail(self) -> None:
+        if self.left:
+            self.left -= 1
+            raise OSError(self.code, os.strerror(self.code))
+
+
+READS = {
+    "whole": lambda storage, path: storage.read_bytes(str(path)),
+    "range": lambda storage, path: storage.read_range(str(path), 0, 9999),
+    "opened": lambda storage, path: storage.open(str(path)).read(),
+    "member": lambda storage, path: storage.open(f"{path.with_suffix('.tar')}#512+100").read(),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS)
+@pytest.mark.parametrize("code", [errno.EIO, errno.ESTALE, errno.EINVAL])
+def test_a_file_that_cannot_be_read_is_asked_again_and_then_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[[Storage, Path], bytes], code: int
+) -> None:
+    path = save(tmp_path / "a.bin", DATA[:100])
+    save(tmp_path / "a.tar", bytes(512) + DATA[:100])
+    passes, waits = code != errno.EINVAL, list[float]()
+    storage = Storage(tries=3, sleep=waits.append)
+    FailingFile(monkeypatch, code, 2)
+    if passes:
+        assert read(storage, path) == DATA[:100]
+        assert len(waits) == 2
+    FailingFile(monkeypatch, code, 1000)
+    with pytest.raises(RejectedImage) as caught:
+        read(storage, path)
+    tried = "after 3 tries: " if passes else ""
+    assert (caught.value.reason, caught.value.detail) == ("unreadable", tried + os.strerror(code))
+    assert len(waits) == (4 if passes else 0)
+
+
+@pytest.mark.parametrize("name", ["x.tar", "images"])
+def test_a_pool_that_cannot_be_read_is_quarantined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    save(tmp_path / "x.tar", tar_of({"a.png": encoded(corners())}))
+    save(tmp_path / "images" / "a.png", encoded(corners()))
+    FailingFile(monkeypatch, errno.ESTALE, 1000)
+    with pytest.raises(DataError, match=r"no image of .* can be used\n  got: +1 unreadable; the first: after 1 tries"):
+        list_pool(PoolConfig(source=tmp_path / name, retries=1))
 
 
 def test_a_member_beyond_the_end_is_truncated(tmp_path: Path) -> None:

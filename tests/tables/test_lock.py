@@ -11,6 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
@@ -92,7 +97,9 @@ def test_who_is_gone() -> None:
     assert not _holder().is_gone()
     assert _holder(pid=ended.pid).is_gone()
     assert _holder(started="1").is_gone(), "this number belongs to another program now"
-    assert not _holder(pid=ended.pid, host="elsewhere").is_gone(), "nothing is known of processes elsewhere"
+    for elsewhere in ("boot", "pid_namespace"):
+        assert not _holder(pid=ended.pid, **{elsewhere: "another"}).is_gone(), "nothing is known of processes elsewhere"
+        assert not _holder(pid=ended.pid, **{elsewhere: ""}).is_gone(), "as earlier releases wrote it"
     assert not _holder(pid=0).is_gone()
     assert not _holder(pid=10**30).is_gone()
 
@@ -105,7 +112,7 @@ def test_without_kernel_locks_a_holder_elsewhere_is_not_taken_over(
 
     monkeypatch.setattr(fcntl, "flock", unsupported)
     held = tmp_path / f"{lock.LOCK}.held"
-    held.write_text(json.dumps({**json.loads(lock._this_process()), "host": "elsewhere", "pid": 4}))
+    held.write_text(json.dumps(asdict(_holder(boot="another", host="elsewhere", pid=4))))
     with (
         pytest.raises(RunLockedError, match=r"process 4 on elsewhere[^$]*delete .*\.lock\.held"),
         RunFolder(tmp_path).lock(),
@@ -115,6 +122,68 @@ def test_without_kernel_locks_a_holder_elsewhere_is_not_taken_over(
     with RunFolder(tmp_path).lock():
         assert held.exists()
     assert not held.exists()
+
+
+def test_a_held_lock_is_not_taken_from_another_container(tmp_path: Path) -> None:
+    """It may have this host's name, and its processes' numbers mean nothing here."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    path = tmp_path / lock.LOCK
+    path.write_text(json.dumps(asdict(_holder(pid=ended.pid, pid_namespace="pid:[1]"))))
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        words = f"process {ended.pid} on [^$]*choose another --out; it runs in another container"
+        with pytest.raises(RunLockedError, match=words), RunFolder(tmp_path).lock():
+            pytest.fail("two writers")
+        assert path.exists()
+    with RunFolder(tmp_path).lock():
+        pass  # nobody has it open any more
+
+
+def test_of_several_that_find_a_lock_left_behind_one_takes_it(
+    tmp_path: Path, without_flock: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All look at the same time, where they can, and then remove what was left behind one after the other."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    left = tmp_path / (f"{lock.LOCK}.held" if without_flock else lock.LOCK)
+    left.write_text(json.dumps(asdict(_holder(pid=ended.pid))))
+    together, is_gone = threading.Barrier(3), lock.Holder.is_gone
+    tried, writers, refused = threading.Barrier(3), [], []
+
+    def look_together(holder: lock.Holder) -> bool:
+        gone = is_gone(holder)
+        with suppress(threading.BrokenBarrierError):
+            together.wait(0.3)
+        return gone
+
+    def take(number: int) -> None:
+        try:
+            with RunFolder(tmp_path, say=lambda _: time.sleep(0.2 * number)).lock():
+                writers.append(number)
+                tried.wait(30)
+        except RunLockedError:
+            refused.append(number)
+            tried.wait(30)
+
+    monkeypatch.setattr(lock.Holder, "is_gone", look_together)
+    with left.open() as child, ThreadPoolExecutor(3) as threads:
+        if not without_flock:
+            fcntl.flock(child, fcntl.LOCK_EX)
+        list(threads.map(take, range(3)))
+    assert (len(writers), len(refused)) == (1, 2)
+
+
+def test_a_lock_that_is_just_being_taken_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lock, "_PATIENCE_S", 0.05)
+    with (tmp_path / f"{lock.LOCK}.guard").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(RunLockedError, match=r"\.lock\.guard"), RunFolder(tmp_path).lock():
+            pytest.fail("taken")
+    with RunFolder(tmp_path).lock():
+        pass
 
 
 def _hold_and_leave_a_child(folder: Path, pid_file: Path) -> None:

@@ -69,7 +69,10 @@ class _Bar:
 
 
 class ConsoleProgress:
-    """Draws bars with rate, time left and memory on a terminal; writes one line a task elsewhere."""
+    """Draws bars with rate, time left and memory on a terminal; writes one line a task elsewhere.
+
+    A total of 0 means that it is not known: then there is neither a share nor a time left.
+    """
 
     @contextmanager
     def task(self, title: str, total: int) -> Iterator[_Bar]:
@@ -78,7 +81,7 @@ class ConsoleProgress:
             TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
         )  # fmt: skip
         with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
-            bar = _Bar(bars, bars.add_task(title, total=total, note=""), total)
+            bar = _Bar(bars, bars.add_task(title, total=total or None, note=""), total)
             yield bar
         meter = bar.meter
         meter.look()

@@ -14,7 +14,7 @@ def evaluate(
     annotations: Annotated[Path, typer.Argument(help="Test images: COCO, YOLO or Pascal VOC.")],
     models: Annotated[Path | None, typer.Option(help="Folder with member-*.safetensors.")] = None,
     detections: Annotated[Path | None, typer.Option(help="Or: a COCO results json.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder or URL of the images; default: found beside.")] = None,
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
     as_json: JsonOption = False,
 ) -> None:

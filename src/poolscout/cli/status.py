@@ -99,16 +99,23 @@ def _who(seen: RunStatus, now: datetime) -> str:
 
 
 def _draw_bar(task: TaskState, now: datetime) -> None:
-    share = min(task.done / task.total, 1.0) if task.total else 0.0
-    full = int(share * BAR)
     words = [
-        f"{task.done:,}/{task.total:,}", rate_words(task.rate),
+        f"{task.done:,}/{task.total:,}" if task.total else f"{task.done:,}", rate_words(task.rate),
         "" if task.left_s is None else f"{time_words(task.left_s)} left",
         "" if task.resident_bytes is None else size_words(task.resident_bytes), task.note,
         f"heard {_since(task.time, now)} ago",
     ]  # fmt: skip
-    stdout.print(f"{escape(task.title)}  [green]{'━' * full}[/][dim]{'─' * (BAR - full)}[/]  {share:.0%}")
+    stdout.print(f"{escape(task.title)}{_bar(task)}")
     stdout.print(f"  [dim]{escape('  '.join(filter(None, words)))}[/]\n")
+
+
+def _bar(task: TaskState) -> str:
+    """How much of a task is done; nothing where the whole is not known."""
+    if not task.total:
+        return ""
+    share = min(task.done / task.total, 1.0)
+    full = int(share * BAR)
+    return f"  [green]{'━' * full}[/][dim]{'─' * (BAR - full)}[/]  {share:.0%}"
 
 
 def _draw_unbarred(seen: RunStatus, now: datetime) -> None:
@@ -119,7 +126,7 @@ def _draw_unbarred(seen: RunStatus, now: datetime) -> None:
 
 
 def _row(task: TaskState) -> dict[str, Any]:
-    done = f"{task.done:,}" if task.state == "done" else f"{task.done:,} of {task.total:,}"
+    done = f"{task.done:,}" if task.state == "done" or not task.total else f"{task.done:,} of {task.total:,}"
     return {
         "stage": task.title, "done": done, "time": time_words(task.seconds), "rate": rate_words(task.rate) or None,
         "peak memory": None if task.peak_bytes is None else size_words(task.peak_bytes),

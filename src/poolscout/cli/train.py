@@ -24,7 +24,7 @@ from poolscout.cli.console import (
 def train(
     annotations: Annotated[Path, typer.Argument(help="Labelled images: COCO, YOLO or Pascal VOC.")],
     out: Annotated[Path, typer.Option(help="Folder for the members' weights.")],
-    images: Annotated[Path | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
+    images: Annotated[str | None, typer.Option(help="Folder or URL of the images; default: found beside.")] = None,
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
     redo_stale: RedoOption = False,
     engine: EngineOption = None,

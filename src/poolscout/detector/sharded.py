@@ -30,7 +30,7 @@ Seen = TypeVar("Seen")
 Rejected = list[dict[str, str]]  # rows of the quarantine table
 Tables = dict[str, pa.Table | dict[str, Any]]  # of a shard, by folder name
 Listener = Callable[[int, int], object]
-OneSeen = tuple[Seen | None, Rejected]  # None when every image of a batch was rejected
+OneSeen = tuple[Sequence[str], Seen | None, Rejected]  # of these images; None when all of them were rejected
 ToRead = tuple[Sequence[str], ImageReader]  # image ids, and a reader that knows these
 
 
@@ -149,15 +149,17 @@ def pass_over(
         for shard in todo:
             kept, rejected = [], []
             for _, ids in shards.batches([shard]):
-                seen, bad = next(all_seen)
+                of, seen, bad = next(all_seen)
+                if of != ids:
+                    raise AssertionError(f"the executor gave what was seen of {some(of)} for {some(ids)}")
                 rejected += bad
                 if seen is not None:
                     kept.append(seen)
                 done += len(ids)
                 if progress is not None:
                     progress(done, n_images)
+            counted.add(rejected)  # a shard that is one too many is not committed: its images may come back
             writer.submit(shard, kept, rejected)
-            counted.add(rejected)
     return n_kept
 
 
@@ -189,13 +191,13 @@ def _narrowed(reader: ImageReader, ids: Sequence[str]) -> ImageReader:
 
 def _see(look: Look[Seen], batch: ToRead) -> OneSeen[Seen]:
     read = look.read(*batch)
-    return look.see(read, read.pixels) if read.image_ids else None, read.rejected
+    return batch[0], look.see(read, read.pixels) if read.image_ids else None, read.rejected
 
 
 def _on_gpu(look: Look[Seen], batches: Iterable[ToRead], workers: int) -> Iterator[OneSeen[Seen]]:
-    read = ThreadExecutor(workers).map(lambda batch: look.read(*batch), batches)
-    for batch, pixels in on_device(read, look.device):
-        yield look.see(batch, pixels) if batch.image_ids else None, batch.rejected
+    read = ThreadExecutor(workers).map(lambda batch: (batch[0], look.read(*batch)), batches)
+    for ids, batch, pixels in on_device(read, look.device):
+        yield ids, look.see(batch, pixels) if batch.image_ids else None, batch.rejected
 
 
 def _opened(open_look: Callable[[str | None], Look[Seen]], device: str | None) -> Look[Seen]:

@@ -121,24 +121,26 @@ def stream_batches(
     yield from ThreadExecutor(workers or available_cores()).map(prepare, batches)
 
 
-def on_device(batches: Iterable[ImageBatch], device: torch.device) -> Iterator[tuple[ImageBatch, Tensor]]:
-    """Batches with their pixels on a CUDA device.
+def on_device(
+    batches: Iterable[tuple[Sequence[str], ImageBatch]], device: torch.device
+) -> Iterator[tuple[Sequence[str], ImageBatch, Tensor]]:
+    """Batches, after the ids they were read by, with their pixels on a CUDA device.
 
     The next batch is copied from pinned memory on a stream of its own while the one before is computed.
     """
     copying, computing = torch.cuda.Stream(device), torch.cuda.current_stream(device)
-    ahead: deque[tuple[ImageBatch, Tensor, torch.cuda.Event]] = deque()
+    ahead: deque[tuple[Sequence[str], ImageBatch, Tensor, torch.cuda.Event]] = deque()
 
-    def ready() -> tuple[ImageBatch, Tensor]:
-        batch, pixels, copied = ahead.popleft()
+    def ready() -> tuple[Sequence[str], ImageBatch, Tensor]:
+        ids, batch, pixels, copied = ahead.popleft()
         computing.wait_event(copied)
         pixels.record_stream(computing)  # its memory is not given away before the computation is through
-        return batch, pixels
+        return ids, batch, pixels
 
-    for batch in batches:
+    for ids, batch in batches:
         with torch.cuda.stream(copying):
             pixels = batch.pixels.pin_memory().to(device, non_blocking=True)
-        ahead.append((batch, pixels, copying.record_event()))
+        ahead.append((ids, batch, pixels, copying.record_event()))
         if len(ahead) == 2:
             yield ready()
     while ahead:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import threading
@@ -155,9 +156,28 @@ class JournalReader:
 def _event(line: bytes) -> Event | None:
     try:
         event = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+    return event if isinstance(event, dict) and _is_sound(event) else None
+
+
+_BARS = ("begin", "progress", "end")
+_NUMBERS = ("total", "done", "seconds", "rate", "left_s", "resident_bytes", "peak_bytes")
+_TEXTS = ("event", "time", "title", "note", "text", "message", "type", "command", "waiting_for")
+
+
+def _is_sound(event: Event) -> bool:
+    """Whether a line's values are of the kinds that are written, so that readers need not ask."""
+    known = {name: value for name, value in event.items() if value is not None or name in ("done", "note")}
+    if "event" not in known or not all(isinstance(known.get(name, ""), str) for name in _TEXTS):
+        return False
+    if known["event"] in _BARS and not {"title", "total", "time"} <= known.keys():
+        return False
+    try:
+        is_dated = "time" not in known or datetime.fromisoformat(known["time"]).tzinfo is not None
+        return is_dated and all(math.isfinite(known.get(name, 0)) for name in _NUMBERS)
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _is_torn(path: Path) -> bool:

@@ -29,7 +29,7 @@ PRELOADED = ["poolscout.detector.sharded"]  # brings torch; workers are forked f
 @dataclass
 class _Ahead(Generic[Item, Result]):
     item: Item
-    future: Future[Result]
+    future: Future[Result] | None = None
     lost: int = 0
 
 
@@ -57,39 +57,40 @@ class ProcessExecutor:
             start = partial(
                 ProcessPoolExecutor, self.workers, context, initializer=_begin, initargs=(function, setup, queue, alive)
             )
-            pool = start()
+            pool, ahead = start(), deque(_Ahead[Any, Any](item) for item in first)
             try:
-                ahead = deque(_Ahead[Any, Any](item, pool.submit(_work, item)) for item in first)
                 while ahead:
+                    _submit(ahead, pool)
                     try:
+                        if ahead[0].future is None:
+                            raise BrokenProcessPool
                         result = ahead[0].future.result()
-                        ahead.popleft()
-                        for item in islice(source, 1):
-                            ahead.append(_Ahead(item, pool.submit(_work, item)))
                     except BrokenProcessPool:
                         pool.shutdown(cancel_futures=True)
                         pool = start()
-                        self._again(ahead, pool)
+                        self._take_back(ahead)
                         continue
+                    ahead.popleft()
+                    ahead.extend(_Ahead(item) for item in islice(source, 1))
+                    _submit(ahead, pool)  # before the reader takes its time
                     yield result
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _again(self, ahead: Iterable[_Ahead], pool: ProcessPoolExecutor) -> None:
-        """Hand out again what a dead process has taken along; which item it was busy with is not known."""
-        for one in ahead:
-            if one.future.done() and not one.future.cancelled() and one.future.exception() is None:
-                continue
-            if one.lost == self.retries:
+    def _take_back(self, ahead: Iterable[_Ahead]) -> None:
+        """What a dead process has taken along is to be done again; it was busy with one of the first of it."""
+        lost = [one for one in ahead if one.future is None or not _is_there(one.future)]
+        for number, one in enumerate(lost):
+            one.future = None
+            one.lost += number < self.workers
+            if one.lost > self.retries:
                 raise WorkerLostError(
                     "worker processes die again and again",
-                    got=f"{one.lost + 1} of them while the same work was under way",
+                    got=f"{one.lost} of them while the same work was under way",
                     expected="workers that live",
                     fix="look into the system's log: often memory has run out (fewer engine.workers, a smaller "
                     "scoring.batch_size); what is finished is kept, the same command goes on from here",
                 )
-            one.lost += 1
-            one.future = pool.submit(_work, one.item)
 
     def actors(self, function: Callable[..., Any], setups: Iterable[Callable[[], object]]) -> Actors:
         raise NotImplementedError("has_actors is false")
@@ -99,6 +100,21 @@ class ProcessExecutor:
 
     def close(self) -> None:
         """The processes end with the map."""
+
+
+def _submit(ahead: Iterable[_Ahead], pool: ProcessPoolExecutor) -> None:
+    """Hand out what nobody does; a broken pool takes no more, which whoever waits for a result finds out."""
+    try:
+        for one in ahead:
+            if one.future is None:
+                one.future = pool.submit(_work, one.item)
+    except BrokenProcessPool:
+        return
+
+
+def _is_there(future: Future[Any]) -> bool:
+    """Whether a result, or the function's own error, has come."""
+    return future.done() and not future.cancelled() and not isinstance(future.exception(), BrokenProcessPool)
 
 
 _function: Callable[[], Callable[[Any], Any]]

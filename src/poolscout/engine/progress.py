@@ -99,7 +99,7 @@ class Meter:
     def left_s(self) -> float | None:
         """Seconds to the end at this rate."""
         rate = self.rate
-        return None if rate is None else max(self.total - self.done, 0) / rate
+        return None if rate is None or not self.total else max(self.total - self.done, 0) / rate
 
 
 def resident_bytes() -> int:

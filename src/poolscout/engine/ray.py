@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -21,6 +21,7 @@ from poolscout.engine.local import ready
 from poolscout.errors import CapabilityError, ConfigError, WorkerLostError
 
 PATIENCE_S = 600.0  # how long a cluster may have no actor at all; machines take minutes to come
+START_S = 180.0  # how long actors that must all be there may take to start
 LISTEN_EVERY_S = 0.5
 
 
@@ -59,7 +60,13 @@ class RayExecutor:
         self._settings = settings
         self._is_mine = _join(settings)
         self.uses_gpus = settings.gpus_per_worker > 0
-        self.workers = settings.workers or _room(settings.gpus_per_worker)
+        self.workers = settings.workers or _room(settings, _cluster_resources())
+        if not self.workers:
+            raise ConfigError(
+                "the Ray cluster has no room for a single worker", got=f"resources {_cluster_resources()}",
+                expected=f"a core{' and a GPU' if self.uses_gpus else ''} for each",
+                fix="start Ray on machines that have them, or set engine.gpus_per_worker to 0",
+            )  # fmt: skip
         self._pool = _Pool(settings)
 
     def map(
@@ -72,7 +79,7 @@ class RayExecutor:
         first = list(islice(source, 2 * self.workers))
         if not first:
             return
-        mailbox = None if listener is None else ray.remote(num_cpus=0)(_Mailbox).remote()
+        mailbox = None if listener is None else _mailbox()
         n = min(self.workers, len(first))
         fleet = _Fleet(self._pool, ray.put((function, setup)), mailbox, n, self._settings.retries)
         ahead = deque(_Ahead(item) for item in first)
@@ -100,7 +107,9 @@ class RayExecutor:
         return RayActors(self._pool, function, setups)
 
     def room(self) -> int:
-        return min(self.workers, _room(self._settings.gpus_per_worker))
+        import ray
+
+        return min(self.workers, self._pool.n_idle + _room(self._settings, ray.available_resources()))
 
     def close(self) -> None:
         """Stop a Ray that this started; a cluster that was joined goes on."""
@@ -117,6 +126,10 @@ class _Pool:
     def __init__(self, settings: EngineConfig) -> None:
         self.needs_gpu = settings.gpus_per_worker > 0
         self._gpus, self._idle = settings.gpus_per_worker, list[Any]()
+
+    @property
+    def n_idle(self) -> int:
+        return len(self._idle)
 
     def take(self) -> Any:
         import ray
@@ -145,6 +158,7 @@ class _Fleet:
     def __init__(self, pool: _Pool, work: Any, mailbox: Any, n: int, retries: int) -> None:
         self._pool, self._work, self._mailbox, self._n, self._retries = pool, work, mailbox, n, retries
         self._actors: list[_Actor] = []
+        self._last_loss = ""
         self._had_one = time.monotonic()
         self._lost_idle = 0  # actors that died while they were set up
 
@@ -183,7 +197,8 @@ class _Fleet:
                 for one in [one for one in actor.doing if one.ref in came]:
                     one.result, one.is_done, one.ref = _get(one.ref), True, None
                     actor.doing.remove(one)
-            except _LOST():
+            except _Lost as loss:
+                self._last_loss = str(loss)
                 self._lose(actor)
         if any(actor.is_ready for actor in self._actors):
             self._had_one = time.monotonic()
@@ -205,7 +220,7 @@ class _Fleet:
             self._lost_idle += 1
         lost = actor.doing[0].lost if actor.doing else self._lost_idle / self._n
         if lost > self._retries:
-            raise _given_up(self._retries + 1)
+            raise _given_up(self._retries + 1, self._last_loss)
 
     def close(self) -> None:
         import ray
@@ -226,7 +241,17 @@ class RayActors:
         self._pool, self._is_whole = pool, True
         works = [ray.put((function, setup)) for setup in setups]
         self._handles = [pool.take() for _ in works]
-        self._all([one.set_up.remote(work, None) for one, work in zip(self._handles, works, strict=True)])
+        started = [one.set_up.remote(work, None) for one, work in zip(self._handles, works, strict=True)]
+        try:
+            if len(ray.wait(started, num_returns=len(started), timeout=START_S)[0]) < len(started):
+                raise _Lost(f"no room for {len(started)} actors within {START_S:.0f} s")
+            self._all(started)
+        except BaseException as error:
+            self._is_whole = False
+            self.close()
+            if isinstance(error, _Lost):
+                raise _part_lost(error) from error
+            raise
 
     def call(self, items: Sequence[Any]) -> list[Any]:
         return self._all([handle.work.remote(item) for handle, item in zip(self._handles, items, strict=True)])
@@ -234,12 +259,9 @@ class RayActors:
     def _all(self, refs: Sequence[Any]) -> list[Any]:
         try:
             return [_get(ref) for ref in refs]
-        except _LOST() as error:
+        except _Lost as error:
             self._is_whole = False
-            raise WorkerLostError(
-                "an actor that held a part of the work is gone", got=str(error).splitlines()[0],
-                expected="actors that live until the stage is done", fix="start the same command again",
-            ) from error  # fmt: skip
+            raise _part_lost(error) from error
 
     def close(self) -> None:
         import ray
@@ -249,13 +271,17 @@ class RayActors:
                 self._pool.give_back(handle)
             else:
                 ray.kill(handle)
+        self._handles = []
 
 
 class _Worker:
     """What an actor does."""
 
     def set_up(self, work: tuple[Callable[..., Any], Callable[[], object] | None], mailbox: Any) -> None:
-        listener = None if mailbox is None else mailbox.put.remote
+        import ray
+
+        # Waited for: a message is there before the result that comes after it.
+        listener = None if mailbox is None else (lambda message: ray.get(mailbox.put.remote(message)))
         self._ready = partial(call_telling, listener, ready(*work))
 
     def work(self, item: Any) -> Any:
@@ -278,31 +304,48 @@ class _Mailbox:
         return messages
 
 
+def _mailbox() -> Any:
+    """On the machine of this process, so that it is not lost with another one."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(_Mailbox).remote()
+
+
 def _listen(mailbox: Any, listener: Listener | None) -> None:
     assert listener is not None
     for message in _get(mailbox.take.remote()):
         listener(message)
 
 
+class _Lost(Exception):
+    """Ray has lost an actor, its machine or what it held."""
+
+
 def _get(ref: Any) -> Any:
     import ray
+    from ray.exceptions import RayError, RayTaskError
 
     try:
         return ray.get(ref)
-    except ray.exceptions.RayTaskError as error:
+    except RayTaskError as error:
         cause = error.cause
         raise cause if isinstance(cause, Exception) else error from None
+    except RayError as error:  # died, killed for memory, unavailable, its machine gone, …
+        raise _Lost(str(error).strip().splitlines()[0] or type(error).__name__) from error
 
 
-def _LOST() -> tuple[type[Exception], ...]:
-    from ray.exceptions import ActorDiedError, ActorUnavailableError, NodeDiedError, ObjectLostError, WorkerCrashedError
-
-    return ActorDiedError, ActorUnavailableError, NodeDiedError, ObjectLostError, WorkerCrashedError
-
-
-def _given_up(times: int) -> WorkerLostError:
+def _part_lost(error: _Lost) -> WorkerLostError:
     return WorkerLostError(
-        "workers are lost again and again", got=f"{times} of them while the same work was under way",
+        "an actor that held a part of the work is gone", got=str(error),
+        expected="actors that live until the stage is done", fix="start the same command again",
+    )  # fmt: skip
+
+
+def _given_up(times: int, last: str) -> WorkerLostError:
+    return WorkerLostError(
+        "workers are lost again and again", got=f"{times} of them while the same work was under way; the last: {last}",
         expected="workers that live",
         fix="look into Ray's logs: often memory has run out (fewer engine.workers, a smaller scoring.batch_size); "
         "what is finished is kept, the same command goes on from here",
@@ -322,7 +365,8 @@ def _join(settings: EngineConfig) -> bool:
         return False
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if settings.address is None:
-        ray.init(num_cpus=settings.workers, include_dashboard=False, **quiet)
+        # "local": never one that happens to run here already
+        ray.init(address="local", num_cpus=settings.workers, include_dashboard=False, **quiet)
         return True
     try:
         ray.init(address=settings.address, **quiet)
@@ -336,14 +380,19 @@ def _join(settings: EngineConfig) -> bool:
     return True
 
 
-def _room(gpus_per_worker: float) -> int:
-    """How many workers the cluster has room for."""
+def _cluster_resources() -> dict[str, float]:
     import ray
 
-    resources = ray.cluster_resources()
-    if gpus_per_worker:
-        return max(int(resources.get("GPU", 0) / gpus_per_worker), 1)
-    return max(int(resources.get("CPU", 1)), 1)
+    return ray.cluster_resources()
+
+
+def _room(settings: EngineConfig, resources: Mapping[str, float]) -> int:
+    """How many workers these resources are enough for."""
+    cores, share = int(resources.get("CPU", 0)), settings.gpus_per_worker
+    if not share:
+        return cores
+    gpus = resources.get("GPU", 0.0)
+    return min(cores, int(gpus / share) if share >= 1 else int(gpus) * int(1 / share))
 
 
 @register_executor("ray")

@@ -135,9 +135,10 @@ def open_npy(path: Path) -> Float[np.ndarray, "n d"]:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"{path}: not there", got="no such file", expected=".npy", fix="check the path") from error
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy's parser of headers raises nearly anything on garbled ones
         raise DataError(
-            f"{path}: cannot be read as .npy", got=str(error).splitlines()[0], expected="a matrix of floats with rows",
+            f"{path}: cannot be read as .npy", got=(str(error) or type(error).__name__).splitlines()[0],
+            expected="a matrix of floats with rows",
             fix="write it with numpy.save; Python objects are never loaded",
         ) from error  # fmt: skip
     kinds = (np.float16, np.float32, np.float64)

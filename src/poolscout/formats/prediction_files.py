@@ -179,7 +179,7 @@ class _Columns:
 
     def numbers(self, name: str) -> np.ndarray:
         """As float64."""
-        return self._get(name, _is_number, "numbers").cast(pa.float64()).to_numpy()
+        return self._get(name, _is_number, "numbers").cast(pa.float64(), safe=False).to_numpy()
 
     def whole_numbers(self, name: str) -> np.ndarray:
         values = self._get(name, _is_number, "whole numbers")
@@ -200,7 +200,7 @@ class _Columns:
                 f"{self._path}: {len(other)} {name} are not {length} numbers",
                 got=f"{got} numbers in row {other[0]}; rows {some(other)}", expected=meaning, fix=f"mend these {name}",
             )  # fmt: skip
-        return pc.list_flatten(values).cast(pa.float64()).to_numpy().reshape(-1, length)
+        return pc.list_flatten(values).cast(pa.float64(), safe=False).to_numpy().reshape(-1, length)
 
     def _get(self, name: str, fits: Callable[[pa.DataType], bool], expected: str) -> pa.ChunkedArray:
         values = self._table.column(name)
@@ -215,6 +215,10 @@ class _Columns:
         values = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
         if not fits(values.type):
             raise self._wrong_type(name, values.type, expected)
+        try:
+            values.validate(full=True)
+        except pa.ArrowException as error:
+            raise self._wrong_type(name, str(error).splitlines()[0], expected) from error
         return values
 
     def _wrong_type(self, name: str, got: object, expected: str) -> DataError:

@@ -89,7 +89,8 @@ class _Planning:
         config, say = self.config, self.progress.say
         say("naming the images of the pool, checking the headers of a sample")
         listed = None if self.out is None else self.out / "pool"
-        sample = sample_pool(config.pool, listed, 2 * self.images, seed_for(config.seed, "plan"), self.scratch)
+        seed = seed_for(config.seed, "plan")
+        sample = sample_pool(config.pool, listed, 2 * self.images, seed, self.scratch, config.shortlist)
         for_reading, for_scoring = _halves(sample.images)
         boxes, classes, labels_s = self._labels(for_reading.slice(0, TRAINED_ON))
         say(f"reading {for_reading.num_rows} images")
@@ -99,7 +100,7 @@ class _Planning:
         say(f"scoring up to {for_scoring.num_rows} other images")
         scored = time_scoring(for_scoring, trained.member, config, self.scratch)
         tested, n_test, test_bytes = self._evaluation(trained)
-        extent = Extent(sample.n_pool, n_test, self._n_initial(), machine_memory_bytes())
+        extent = Extent(sample.n_pool, n_test, self._n_initial(), machine_memory_bytes(), sample.n_listed)
         say("selecting at growing sizes")
         selection = time_selection(scored.folder, config, extent.pool)
         measured = self._measured(sample, read_s, trained, scored, tested, selection, labels_s, test_bytes)

@@ -120,16 +120,18 @@ class Extent:
     """How much there is to do.
 
     Attributes:
-        pool: images in the pool.
+        pool: images in the pool that may be picked.
         test: test images.
         initial: images labelled before the first round.
         memory_bytes: of this machine; labelled images that fill more than a quarter of it are mapped from a file.
+        listed: images that the pool's source names; more than `pool` where there is a short-list.
     """
 
     pool: int
     test: int
     initial: int
     memory_bytes: int
+    listed: int
 
     def labelled(self, config: RunConfig, number: int) -> int:
         """Images that the training of a round learns from."""
@@ -238,7 +240,7 @@ class _Reckoning:
     workers: tuple[int, ...]
 
     def listing(self) -> StagePlan:
-        m, n = self.measured, self.extent.pool
+        m, n = self.measured, self.extent.listed
         seconds = Figure.exactly(m.names_s) + m.header_s * n
         memory = m.base_bytes + 2 * n * m.row_memory_bytes  # the batches, and the table they become
         is_remote = m.remote > 0

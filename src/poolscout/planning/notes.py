@@ -19,6 +19,8 @@ def notes_of(sample: Sample, measured: Measured, config: RunConfig, *, has_boxes
         notes.append(_selection(measured.selection, config))
     if not has_boxes:
         notes.append("the training was measured on images without boxes, as their labels are not there yet")
+    if config.shortlist.where is not None:
+        notes.append(_shortlist(sample))
     if sample.is_listed:
         notes.append("the pool is listed already: listing is not counted")
     if measured.remote > 0:
@@ -36,6 +38,17 @@ def _sampling(sample: Sample, config: RunConfig) -> str:
     return (
         f"measured with {where} on {n} of {sample.n_pool:,} images drawn at random{unusable}; a range is two standard "
         "errors around what this sample took, and knows nothing of other load on the machine"
+    )
+
+
+def _shortlist(sample: Sample) -> str:
+    unchecked = (
+        "" if sample.is_listed else ", by what the source says of them: where it gives no width and height, these "
+        "count as empty cells"
+    )  # fmt: skip
+    return (
+        f"shortlist.where keeps {sample.n_pool:,} of {sample.n_listed:,} images{unchecked}; all stages but listing are "
+        "planned for these"
     )
 
 

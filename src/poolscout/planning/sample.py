@@ -12,16 +12,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from poolscout.config import PoolConfig
+from poolscout.config import PoolConfig, ShortlistConfig
 from poolscout.config_room import is_url
 from poolscout.errors import DataError
 from poolscout.planning.forecast import ZERO, Figure
 from poolscout.pool import Storage, list_pool
+from poolscout.pool.columns import pool_columns, unified
 from poolscout.pool.sources import read_source
 from poolscout.pool.storage import member_place
 from poolscout.tables.declared import POOL
 from poolscout.tables.manifest import read_manifest
 from poolscout.tables.parquet import read_table
+
+ALL = ShortlistConfig()
 
 _COLUMNS = ("image_id", "uri")
 _BLOCKS = 5  # of headers timed apart, for a spread
@@ -32,7 +35,8 @@ class Sample:
     """Some images of a pool, their headers checked.
 
     Attributes:
-        n_pool: images the whole pool names.
+        n_pool: images that a run may pick: of all, those of the short-list.
+        n_listed: images the whole pool names.
         images: POOL rows of the sample, sorted by image_id.
         n_asked: images drawn, those among them that cannot be used.
         names_s: seconds to name all images; 0 when a run has listed them.
@@ -41,6 +45,7 @@ class Sample:
     """
 
     n_pool: int
+    n_listed: int
     images: pa.Table
     n_asked: int
     names_s: float
@@ -48,7 +53,9 @@ class Sample:
     is_listed: bool
 
 
-def sample_pool(config: PoolConfig, listed: Path | None, n: int, seed: int, scratch: Path) -> Sample:
+def sample_pool(
+    config: PoolConfig, listed: Path | None, n: int, seed: int, scratch: Path, kept: ShortlistConfig = ALL
+) -> Sample:
     """Draw `n` images of a pool without repeats; the headers of no others are looked at (except inside tar shards).
 
     Args:
@@ -57,28 +64,57 @@ def sample_pool(config: PoolConfig, listed: Path | None, n: int, seed: int, scra
         n: images, at most.
         seed: of the draw.
         scratch: a folder for a small file.
+        kept: only images of this short-list are drawn.
 
     Raises:
         DataError: no image, or none of the sample that can be used.
         ConfigError: the source cannot be told.
+        both also as `shortlist`.
     """
     random = np.random.default_rng(seed)
     manifest = None if listed is None else read_manifest(listed, "list")
     if listed is not None and manifest is not None and manifest["finished"]:
         pool = read_table(listed / "images", POOL)
+        n_listed, pool = pool.num_rows, _kept(pool, kept)
         rows = _draw(pool.num_rows, n, random)
-        return Sample(pool.num_rows, pool.take(pa.array(rows)), len(rows), 0.0, ZERO, is_listed=True)
+        return Sample(pool.num_rows, n_listed, pool.take(pa.array(rows)), len(rows), 0.0, ZERO, is_listed=True)
     begun, storage = time.perf_counter(), Storage.of(config)
-    names = pa.concat_tables([batch.images.select(_COLUMNS) for batch in read_source(config, storage)] or [_no_names()])
-    names_s = time.perf_counter() - begun
+    names = _named(config, storage, kept)
+    names_s, n_listed = time.perf_counter() - begun, names.num_rows
     if not names.num_rows:
         raise DataError(
             f"pool.source: {config.source} names no image", got="0 images", expected="at least one",
             fix="check pool.source",
         )  # fmt: skip
-    drawn = names.take(pa.array(_draw(names.num_rows, n, random)))
+    names = _kept(names, kept)
+    drawn = names.select(_COLUMNS).take(pa.array(_draw(names.num_rows, n, random)))
     images, header_s = _checked(drawn, config, storage, scratch)
-    return Sample(names.num_rows, images, drawn.num_rows, names_s, header_s, is_listed=False)
+    return Sample(names.num_rows, n_listed, images, drawn.num_rows, names_s, header_s, is_listed=False)
+
+
+def _named(config: PoolConfig, storage: Storage, kept: ShortlistConfig) -> pa.Table:
+    """What a source names: ids and URIs, and all that it says of the images where a short-list asks for it."""
+    if kept.where is None:
+        return pa.concat_tables([b.images.select(_COLUMNS) for b in read_source(config, storage)] or [_no_names()])
+    batches = list(read_source(config, storage))
+    if not batches:
+        return _no_names()
+    images = pa.concat_tables([batch.images for batch in batches])
+    sides = {name: images[name] for name in ("width", "height")}
+    for name, side in sides.items():  # a pool's are never empty
+        images = images.set_column(images.column_names.index(name), name, side.fill_null(0))
+    pool = pool_columns(images, unified([batch.metadata for batch in batches]), config)
+    for name, side in sides.items():
+        pool = pool.set_column(pool.column_names.index(name), name, side)
+    return pool
+
+
+def _kept(pool: pa.Table, config: ShortlistConfig) -> pa.Table:
+    if config.where is None:
+        return pool
+    from poolscout.pool.shortlist import shortlist  # DuckDB takes half a second to load
+
+    return shortlist(pool, config.where, config.tables).pool
 
 
 def _checked(drawn: pa.Table, config: PoolConfig, storage: Storage, scratch: Path) -> tuple[pa.Table, Figure]:

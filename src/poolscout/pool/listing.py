@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,6 +23,7 @@ from poolscout.pool.storage import Storage
 from poolscout.tables.declared import POOL
 
 _CHUNK = 64  # images a task: headers are too quick to hand over one by one
+Listener = Callable[[int, str], object]  # images listed so far, a few words
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class PoolListing:
     quarantine: pa.Table
 
 
-def list_pool(config: PoolConfig, storage: Storage | None = None) -> PoolListing:
+def list_pool(config: PoolConfig, storage: Storage | None = None, progress: Listener | None = None) -> PoolListing:
     """List a source and check every image's header; no image is decoded.
 
     What is held grows with the pool in Arrow columns only; Python objects exist for a batch at a time (for the images
@@ -47,6 +48,7 @@ def list_pool(config: PoolConfig, storage: Storage | None = None) -> PoolListing
     Args:
         config: the source, and how to read it.
         storage: reads the bytes; default: as the config says.
+        progress: told how many images are listed so far, and in words how many were found; nobody knows of how many.
 
     Raises:
         ConfigError: `sequence` or `frame` names a column that the source does not have, or frames that are no numbers;
@@ -54,9 +56,7 @@ def list_pool(config: PoolConfig, storage: Storage | None = None) -> PoolListing
         DataError: the source cannot be read, names an image twice, or no image of it can be used.
     """
     storage = storage or Storage.of(config)
-    batches = list(read_source(config, storage))
-    _check_ids(batches, config)
-    batches = list(_checked(batches, config, storage))
+    batches = _batches(config, storage, progress or (lambda *_: None))
     quarantine = pa.concat_tables([batch.rejected for batch in batches] or [rejected_table([])])
     quarantine = quarantine.take(pc.sort_indices(quarantine, [("image_id", "ascending"), ("reason", "ascending")]))
     images = pa.concat_tables([batch.images for batch in batches] or [_no_images()])
@@ -69,6 +69,28 @@ def list_pool(config: PoolConfig, storage: Storage | None = None) -> PoolListing
     metadata = unified([batch.metadata for batch in batches])
     order = pc.sort_indices(images["image_id"])
     return PoolListing(pool_columns(taken(images, order), taken(metadata, order), config), quarantine)
+
+
+def _batches(config: PoolConfig, storage: Storage, progress: Listener) -> list[SourceBatch]:
+    """All batches of the source, checked. An image of one that needs no check is listed as soon as it is found."""
+    found: list[SourceBatch] = []
+    n_found = n_listed = 0
+    for batch in read_source(config, storage):
+        found.append(batch)
+        n_found += batch.images.num_rows
+        n_listed += 0 if _needs_check(batch, config) else batch.images.num_rows
+        progress(n_listed, f"{n_found:,} found")
+    _check_ids(found, config)
+    checked: list[SourceBatch] = []
+    for before, batch in zip(found, _checked(found, config, storage), strict=True):
+        checked.append(batch)
+        n_listed += before.images.num_rows if _needs_check(before, config) else 0
+        progress(n_listed, f"{n_found:,} found")
+    return checked
+
+
+def _needs_check(batch: SourceBatch, config: PoolConfig) -> bool:
+    return config.check != "none" and not batch.checked
 
 
 def _no_images() -> pa.Table:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import duckdb
@@ -21,7 +22,7 @@ from poolscout.pool.condition import Condition, duckdb_words, parse_condition
 
 MEMORY_LIMIT = "2GiB"  # DuckDB's, beside the pool itself; it writes nothing to disk
 
-_ROW, _KEPT = "#", "kept"
+_KEPT = "kept"
 _SETTINGS: dict[str, str | bool | int | float | list[str]] = {
     "enable_external_access": False,
     "autoinstall_known_extensions": False,
@@ -75,19 +76,20 @@ def shortlist(pool: pa.Table, where: str, tables: Mapping[str, Path] | None = No
     """
     tables = dict(tables or {})
     _check_names(tables)
-    with opened(pool, tables) as connection:
+    with opened(pool, tables) as (connection, row):
         columns = {name: _columns(connection, name) for name in ("pool", *tables)}
+        del columns["pool"][row]
         for name, path in tables.items():
-            _check_side(connection, name, path)
+            _check_side(columns[name], name, path)
         condition = parse_condition(connection, where)
-        answer = _answer(connection, condition, columns, pool.num_rows + 1)
-        if len(answer[_ROW]) > pool.num_rows:
+        answer = _answer(connection, condition, columns, row, pool.num_rows + 1)
+        if len(answer[row]) > pool.num_rows:
             raise _several_rows(connection, tables)
         for name in tables:
             if not np.any(answer[f"in {name}"]):
                 raise _unmatched(connection, name, tables[name])
         kept = np.zeros(pool.num_rows, bool)
-        kept[answer[_ROW][answer[_KEPT] == 1]] = True
+        kept[answer[row][answer[_KEPT] == 1]] = True
         n_unknown = int(np.count_nonzero(answer[_KEPT] < 0))
         if not kept.any():
             raise _nothing_kept(connection, condition, tuple(tables), pool.num_rows, n_unknown)
@@ -96,15 +98,23 @@ def shortlist(pool: pa.Table, where: str, tables: Mapping[str, Path] | None = No
 
 
 @contextmanager
-def opened(pool: pa.Table, tables: Mapping[str, Path]) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database in memory that sees these tables and, for good, nothing else."""
+def opened(pool: pa.Table, tables: Mapping[str, Path]) -> Iterator[tuple[duckdb.DuckDBPyConnection, str]]:
+    """A database in memory that sees these tables and, for good, nothing else; the pool's column of row numbers."""
     sides = {name: _side_table(name, path) for name, path in tables.items()}
+    used = {column.lower() for table in (pool, *sides.values()) for column in table.schema.names}
+    row = next(name for n in count(1) if (name := "#" * n) not in used)
     with duckdb.connect(":memory:", config=_SETTINGS) as connection:
-        connection.register("pool", pool.append_column(_ROW, pa.array(np.arange(pool.num_rows))))
+        connection.register("pool", pool.append_column(row, pa.array(np.arange(pool.num_rows))))
         for name, side in sides.items():
             connection.register(name, side)
         connection.execute("SET TimeZone = 'UTC'; SET lock_configuration = true")
-        yield connection
+        try:
+            yield connection, row
+        except duckdb.Error as error:  # of values, which are read only now
+            raise DataError(
+                "shortlist: a table cannot be read", got=duckdb_words(error), expected="texts in UTF-8, whole files",
+                fix=f"write the table again: {some(['the pool', *map(str, tables.values())])}",
+            ) from error  # fmt: skip
 
 
 def _check_names(tables: Mapping[str, Path]) -> None:
@@ -166,11 +176,10 @@ def _columns(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]
             f"shortlist: table {name} has a column of a type that SQL lacks", got=duckdb_words(error),
             expected="numbers, texts, dates, lists", fix="convert or drop the column",
         ) from error  # fmt: skip
-    return {column: str(kind) for column, kind in zip(table.columns, table.types, strict=True) if column != _ROW}
+    return {column: str(kind) for column, kind in zip(table.columns, table.types, strict=True)}
 
 
-def _check_side(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> None:
-    columns = _columns(connection, name)
+def _check_side(columns: dict[str, str], name: str, path: Path) -> None:
     if columns.get("image_id") != "VARCHAR":
         raise DataError(
             f"shortlist.tables.{name}: {path} has no column image_id with texts",
@@ -184,15 +193,19 @@ def _joined(tables: tuple[str, ...]) -> str:
 
 
 def _answer(
-    connection: duckdb.DuckDBPyConnection, condition: Condition, columns: dict[str, dict[str, str]], most: int
+    connection: duckdb.DuckDBPyConnection,
+    condition: Condition,
+    columns: dict[str, dict[str, str]],
+    row: str,
+    most: int,
 ) -> dict[str, np.ndarray]:
-    """Row number in the pool, 1, 0 or -1 (kept, not, unknown), and for each side table whether it has the image.
+    """In column `row` the row's number in the pool; 1, 0 or -1 (kept, not, unknown); whether each side table has it.
 
     At most `most` rows, so that a table with many rows of each image does no harm.
     """
     tables = tuple(name for name in columns if name != "pool")
     has = "".join(f', "{name}".image_id IS NOT NULL AS "in {name}"' for name in tables)
-    sql = f'SELECT (\n{condition.text}\n) AS "{_KEPT}", pool."{_ROW}"{has} FROM {_joined(tables)} LIMIT {most}'
+    sql = f'SELECT (\n{condition.text}\n) AS "{_KEPT}", pool."{row}"{has} FROM {_joined(tables)} LIMIT {most}'
     try:
         kind, unknown = connection.execute(f"DESCRIBE {sql}").fetchall()[0][1], _unknown(condition, columns)
         if kind != "BOOLEAN":
@@ -266,7 +279,7 @@ def _unmatched(connection: duckdb.DuckDBPyConnection, name: str, path: Path) -> 
 def _nothing_kept(
     connection: duckdb.DuckDBPyConnection, condition: Condition, tables: tuple[str, ...], n_rows: int, n_unknown: int
 ) -> DataError:
-    counts = ", ".join(f"count_if({part})" for part in condition.parts)
+    counts = ", ".join(f"count(*) FILTER ({part})" for part in condition.parts)
     (kept,) = connection.execute(f"SELECT {counts} FROM {_joined(tables)}").fetchall()
     alone = "".join(f"\n    {n:,} for {part} alone" for part, n in zip(condition.parts, kept, strict=True))
     return DataError(

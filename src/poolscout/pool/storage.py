@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +31,7 @@ Result = TypeVar("Result")
 _MEMBER = re.compile(r"(?s)(.+\.tar)#([0-9]{1,18})\+([0-9]{1,18})", re.IGNORECASE)
 _FRAME = re.compile(r"(?s)(.+)#frame=([0-9]{1,18})")
 _EXTRAS = {"s3": "s3", "s3a": "s3"}  # protocol → the extra that brings it
+_HTTP, _WHOLE = ("http://", "https://"), 200  # 206 would be a part
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 20.0
 _KEPT_STATES = 1000
 
@@ -74,8 +76,7 @@ class Storage:
             return data
         if is_url(container):
             return self._retried(container, lambda fs, path: bytes(fs.cat_file(path)))
-        with _open_local(container) as file:
-            return file.read()
+        return self._read_local(container, lambda file: file.read())
 
     def read_range(self, uri: str, start: int, end: int) -> bytes:
         """Bytes start to end (exclusive) of a file or object; fewer where it ends before.
@@ -86,32 +87,36 @@ class Storage:
         if end <= start:
             return b""
         if not is_url(uri):
-            with _open_local(uri) as file:
-                file.seek(start)
-                return file.read(end - start)
+            return self._read_local(uri, lambda file: file.read(end - start) if file.seek(start) == start else b"")
 
         def read(fs: Any, path: str) -> bytes:
+            statuses = list[int]()
+
+            async def note_status(response: Any) -> None:
+                statuses.append(response.status)
+
+            noting = {"raise_for_status": note_status} if uri.lower().startswith(_HTTP) else {}
             try:
-                data = bytes(fs.cat_file(path, start=start, end=end))
+                data = bytes(fs.cat_file(path, start=start, end=end, **noting))
             except Exception as error:
                 if is_past_the_end(error):
                     return b""
                 raise
-            # A server may ignore the range and send the whole.
-            return data if len(data) <= end - start else data[start:end]
+            # A server may ignore the range and send the whole, which can be shorter than what was asked for.
+            return data[start:end] if statuses == [_WHOLE] or len(data) > end - start else data
 
         return self._retried(uri, read)
 
     def open(self, uri: str) -> io.BufferedReader | io.BytesIO:
-        """A file to read and seek in, which reads no more than it is asked for, in blocks.
+        """A file to read and seek in, which reads little more than it is asked for, in blocks.
 
         Raises:
-            RejectedImage: missing or unreadable; of an object, when it is read.
+            RejectedImage: missing or unreadable, when it is read.
         """
         container, place = member_place(uri)
-        if place is not None:
-            return io.BytesIO(self.read_bytes(uri)) if not is_url(container) else self._ranged(container, *place)
-        return self._ranged(container, 0, None) if is_url(container) else _open_local(container)
+        if place is not None and not is_url(container):
+            return io.BytesIO(self.read_bytes(uri))
+        return self._ranged(container, *(place or (0, None)))
 
     def _ranged(self, uri: str, offset: int, size: int | None) -> io.BufferedReader | io.BytesIO:
         def read(start: int, end: int) -> bytes:
@@ -127,8 +132,7 @@ class Storage:
         """
         if is_url(uri):
             return self._retried(uri, lambda fs, path: int(fs.info(path)["size"]))
-        with _open_local(uri) as file:
-            return os.fstat(file.fileno()).st_size
+        return self._read_local(uri, lambda file: os.fstat(file.fileno()).st_size)
 
     def entries(self, url: str) -> Iterator[list[Entry]]:
         """What lies below a prefix, at any depth, some hundreds at a time; nothing when there is none.
@@ -176,18 +180,12 @@ class Storage:
 
     def _retried(self, uri: str, ask: Callable[[Any, str], Result]) -> Result:
         fs, path = self._filesystem(uri)
-        for attempt in range(self.tries):
-            try:
-                return ask(fs, path)
-            except (TypeError, AttributeError) as error:  # raised late where options are used late
-                raise _unfit(uri, error) from error
-            except Exception as error:  # each protocol has its own exceptions
-                trouble, last = trouble_of(error), error
-                if trouble is not Trouble.PASSING:
-                    break
-                if attempt + 1 < self.tries:
-                    longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)
-                    self.sleep(longest * random.uniform(0.5, 1))  # so that workers do not come back all at once
+        try:
+            return self._patiently(lambda: ask(fs, path))
+        except (TypeError, AttributeError) as error:  # raised late where options are used late
+            raise _unfit(uri, error) from error
+        except Exception as error:  # each protocol has its own exceptions
+            trouble, last = trouble_of(error), error
         if trouble is Trouble.MISSING:
             raise RejectedImage("missing", f"no object at {uri}") from last
         if trouble is Trouble.DENIED:
@@ -196,8 +194,37 @@ class Storage:
                 fix="set them as for any tool of this storage (AWS_ACCESS_KEY_ID …, AWS_PROFILE, an instance's role), "
                 "or pool.storage_options: {s3: {anon: true}} for a public bucket",
             ) from last  # fmt: skip
-        tried = f"after {self.tries} tries: " if trouble is Trouble.PASSING else ""
-        raise RejectedImage("unreadable", f"{tried}{words(last)}") from last
+        raise self._unreadable(last, words(last)) from last
+
+    def _read_local(self, path: str, ask: Callable[[io.BufferedReader], Result]) -> Result:
+        """`ask(file)`, retried: the storage behind a mounted folder has passing troubles too."""
+
+        def opened() -> Result:
+            with Path(path).open("rb") as file:
+                return ask(file)
+
+        try:
+            return self._patiently(opened)
+        except FileNotFoundError as error:
+            raise RejectedImage("missing", f"no file at {path}") from error
+        except (OSError, ValueError) as error:
+            raise self._unreadable(error, getattr(error, "strerror", None) or str(error)) from error
+
+    def _patiently(self, ask: Callable[[], Result]) -> Result:
+        """What `ask` gives; asked again after a wait while its trouble is a passing one, then that is raised."""
+        for attempt in count():
+            try:
+                return ask()
+            except Exception as error:
+                if attempt + 1 >= self.tries or trouble_of(error) is not Trouble.PASSING:
+                    raise
+            longest = min(_LONGEST_WAIT_S, _FIRST_WAIT_S * 2**attempt)
+            self.sleep(longest * random.uniform(0.5, 1))  # so that workers do not come back all at once
+        raise AssertionError("count() ends")
+
+    def _unreadable(self, error: Exception, told: str) -> RejectedImage:
+        tried = f"after {self.tries} tries: " if trouble_of(error) is Trouble.PASSING else ""
+        return RejectedImage("unreadable", f"{tried}{told}")
 
     def _filesystem(self, uri: str) -> tuple[Any, str]:
         protocol = uri.partition("://")[0].lower()
@@ -251,15 +278,6 @@ def states_of_files() -> Callable[[str], tuple[int, int] | None]:
     """`file_state` for one pass over a pool: a tar or video is asked once, not for each image in it."""
     state = lru_cache(_KEPT_STATES)(file_state)
     return lambda uri: state(container_of(uri))
-
-
-def _open_local(path: str) -> io.BufferedReader:
-    try:
-        return Path(path).open("rb")
-    except FileNotFoundError as error:
-        raise RejectedImage("missing", f"no file at {path}") from error
-    except (OSError, ValueError) as error:
-        raise RejectedImage("unreadable", getattr(error, "strerror", None) or str(error)) from error
 
 
 def _new_filesystem(protocol: str, options: dict[str, Any]) -> Any:

@@ -18,6 +18,7 @@ _PASSING_STATUS = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 509})
 _PASSING_ERRNO = frozenset({
     errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED, errno.EPIPE,
     errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETRESET, getattr(errno, "EREMOTEIO", errno.EIO), errno.EIO,
+    errno.ESTALE,
 })  # fmt: skip
 # Classes of aiohttp, botocore and fsspec that stand for a connection that broke, was refused or took too long.
 _PASSING_NAMES = frozenset({

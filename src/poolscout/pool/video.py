@@ -6,6 +6,7 @@ by name: a playlist that poses as a video can then reach nothing else.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import threading
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from types import ModuleType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -161,7 +162,7 @@ def _rejecting() -> Iterator[None]:
         raise RejectedImage("undecodable", re.sub(r"^.*?\.cpp:[0-9]+, ", "", words(error))) from error
 
 
-def _check_not_empty(file: BinaryIO) -> None:
+def _check_not_empty(file: io.BufferedReader | io.BytesIO) -> None:
     if not file.read(1):
         raise RejectedImage("empty", "0 bytes")
     file.seek(0)

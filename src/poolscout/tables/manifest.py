@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from poolscout.errors import CorruptPartError, TableError
+from poolscout.errors import CorruptPartError, TableError, some
 from poolscout.tables.atomic import write_json
 
 MANIFEST_VERSION = 1
@@ -92,14 +92,34 @@ def read_manifest(folder: Path, stage: str) -> dict[str, Any] | None:
             expected=MANIFEST_VERSION,
             fix="use the poolscout release that wrote it",
         )
+    wrong = [name for name, kind in _FIELDS.items() if not isinstance(manifest.get(name), kind)]
+    if wrong or not all(_is_inside(name) for name in manifest["outputs"]):
+        raise CorruptPartError(
+            f"{path}: not a manifest", got=f"{some(wrong)} of another kind" if wrong else "outputs outside its folder",
+            expected="what a stage wrote", fix="delete it: the stage is then done again",
+        )  # fmt: skip
     return manifest
 
 
-def reopen(folder: Path, stage: str) -> None:
-    """Have a finished stage gone on with the next time; what it made stays, and so does what is known of it."""
+_FIELDS = {"fingerprint": str, "finished": bool, "config": dict, "inputs": dict, "outputs": dict}
+
+
+def _is_inside(name: str) -> bool:
+    """Outputs that are damaged are removed: nothing outside the stage's folder is one."""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts and "\0" not in name
+
+
+def reopen(folder: Path, stage: str, **inputs: str) -> None:
+    """Have a stage gone on with the next time; what it made stays, and so does what is known of it.
+
+    Args:
+        inputs: hashes of inputs that have changed since, and are to count as those it was begun with.
+    """
     manifest = read_manifest(folder, stage)
-    if manifest is not None and manifest["finished"]:
-        write_json(manifest_path(folder, stage), {**manifest, "finished": False})
+    if manifest is not None:
+        work = Work(stage, manifest["config"], {**manifest["inputs"], **inputs})
+        renewed = {"inputs": work.inputs, "fingerprint": work.fingerprint} if inputs else {}
+        write_json(manifest_path(folder, stage), {**manifest, **renewed, "finished": False})
 
 
 def damaged_outputs(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:

@@ -89,7 +89,7 @@ def float_lists(rows: Float[np.ndarray, "n length"]) -> pa.Array:
 def _read_part(path: Path, spec: TableSpec, columns: Sequence[str] | None) -> pa.Table:
     with _opened(path, spec) as file:
         table = file.read(columns=list(columns) if columns is not None else None)
-    return spec.check(table, str(path)) if columns is None else table
+    return spec.check(table, str(path)) if columns is None else spec.check_some(table, columns, str(path))
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def _opened(path: Path, spec: TableSpec) -> Iterator[pq.ParquetFile]:
             got="no such file",
             fix="run the stage that writes it",
         ) from error
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise CorruptPartError(
             f"{path}: cannot be read as Parquet",
             got=str(error).splitlines()[0],

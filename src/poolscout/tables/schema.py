@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -103,20 +104,36 @@ class TableSpec:
         }
         return pa.Table.from_arrays(arrays, names=order, metadata=metadata)
 
+    def check_some(self, table: pa.Table, names: Sequence[str], where: str) -> pa.Table:
+        """These columns of `table`, in this order, each with its declared type.
+
+        Raises:
+            TableError, NonFiniteError: as `check`.
+        """
+        missing = [name for name in names if name not in table.column_names]
+        if missing:
+            raise TableError(
+                f"{where}: table '{self.name}' lacks columns {some(missing)}", got=table.column_names,
+                expected=list(names), fix="write the table again; docs/tables.md lists the columns",
+            )  # fmt: skip
+        arrays = [self._checked(table, name, where) for name in names]
+        return pa.Table.from_arrays(arrays, names=list(names), metadata=table.schema.metadata)
+
     def _checked(self, table: pa.Table, name: str, where: str) -> pa.ChunkedArray:
         column, values = self.column_for(name), table.column(name)
+        kind = values.type if column is None else column.type
+        try:
+            values = values if _same_kind(values.type, kind) else values.cast(kind)
+            values.validate(full=True)  # text that is not UTF-8 would be found by whoever uses it
+        except pa.ArrowException as error:
+            raise TableError(
+                f"{where}: column '{name}' of table '{self.name}' has the wrong type",
+                got=f"{values.type} ({str(error).splitlines()[0]})",
+                expected=f"{kind}" if column is None else f"{kind}: {column.meaning}",
+                fix="convert the column",
+            ) from error
         if column is None:
             return values
-        if not _same_kind(values.type, column.type):
-            try:
-                values = values.cast(column.type)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-                raise TableError(
-                    f"{where}: column '{name}' of table '{self.name}' has the wrong type",
-                    got=f"{values.type} ({str(error).splitlines()[0]})",
-                    expected=f"{column.type}: {column.meaning}",
-                    fix="convert the column",
-                ) from error
         if values.null_count and not column.nullable:
             raise TableError(
                 f"{where}: column '{name}' of table '{self.name}' has {values.null_count} empty cells",

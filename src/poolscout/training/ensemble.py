@@ -37,7 +37,7 @@ def train_ensemble(
         data: all labelled images; each member holds back another part of them for calibration.
         classes: class names in the order of the class indices.
         detector, training: architecture and schedule.
-        out_dir: gets member-0.safetensors, member-0.json, … each as soon as it is trained.
+        out_dir: gets member-0.safetensors, member-0.json, … each as soon as it and those before it are trained.
         members: how many.
         seed: of the ensemble; member i is seeded with seed · 1000 + i.
         device: where they train.
@@ -61,7 +61,8 @@ def train_ensemble(
         # One after the other: a training keeps the cores, or the GPU, of this process busy by itself.
         trained = SerialExecutor().map(job.train, missing, listener=listener)
     else:
-        alone = partial(_alone, job, max(1, available_cores() // executor.workers))
+        # Not by those that are missing: a run that goes on trains its last member as it would have the first time.
+        alone = partial(_alone, job, min(executor.workers, members))
         trained = executor.map(_Training.train, missing, setup=alone, listener=listener)
     for i, member in zip(missing, trained, strict=True):
         save_member(paths[i], member)
@@ -87,9 +88,9 @@ class _Training:
         )  # fmt: skip
 
 
-def _alone(job: _Training, n_threads: int) -> _Training:
-    """The job in a process of its own, which shares the cores with others."""
-    torch.set_num_threads(n_threads)
+def _alone(job: _Training, n_trained: int) -> _Training:
+    """The job in a process of its own, where so many are trained side by side."""
+    torch.set_num_threads(max(1, available_cores() // n_trained))
     return job
 
 

@@ -52,10 +52,8 @@ def pick_diverse(candidates: Candidates, rule: Rule, n: int, n_threads: int | No
             rule = replace(rule, theta=rule.theta - rule.theta[first[0]])
 
     before = time.perf_counter()
-    if spreads(candidates):
-        picked, learned, prepare_s = _spread(candidates, vectors, rule, n, given, first)
-    else:
-        picked, learned, prepare_s = _here(candidates, vectors, rule, n, given, first, n_threads)
+    found = _spread(candidates, vectors, rule, n, given, first) if spreads(candidates) else None
+    picked, learned, prepare_s = found or _here(candidates, vectors, rule, n, given, first, n_threads)
     work = {"prepare_s": prepare_s + before - start}
     n_ranked = len(first) + picked.n_ranked
     return Picked(
@@ -90,18 +88,20 @@ def _here(
 
 def _spread(
     candidates: Candidates, vectors: Vectors, rule: Rule, n: int, given: Centres, first: Int64[np.ndarray, " f"]
-) -> tuple[Greedy, Known, float]:
-    """A part of the points in each of as many actors as there are workers.
+) -> tuple[Greedy, Known, float] | None:
+    """A part of the points in each of as many actors as there is room for; None where there is none for long.
 
     An actor that is lost takes its part along: then all begins anew, and ends with the same picks.
     """
     executor = candidates.executor
     assert executor is not None
     start, device = time.perf_counter(), "cuda" if executor.uses_gpus else "cpu"
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):
+        if not (n_shards := executor.room()):
+            return None
+        cuts = np.linspace(0, vectors.n, n_shards + 1).astype(np.int64).tolist()
         actors = None
         try:
-            cuts = np.linspace(0, vectors.n, executor.room() + 1).astype(np.int64).tolist()
             setups = (_setup(candidates, vectors, rule, n, lo, hi, device) for lo, hi in pairwise(cuts))
             actors = executor.actors(answer, setups)
             fleet = ActorFleet(actors, np.diff(cuts).tolist())
@@ -109,12 +109,11 @@ def _spread(
             prepare_s = time.perf_counter() - start
             return greedy(fleet, rule, n - len(first)), fleet.known(), prepare_s
         except WorkerLostError:
-            if attempt == ATTEMPTS - 1:
-                raise
+            continue
         finally:
             if actors is not None:
                 actors.close()
-    raise AssertionError("the last attempt has returned or raised")
+    return None
 
 
 def _meet_first(fleet: Fleet, vectors: Vectors, given: Centres, first: Int64[np.ndarray, " f"]) -> None:
