@@ -57,7 +57,10 @@ class PoolscoutError(Exception):
 def _cut(value: object) -> str:
     """The value in words that fit a page, whatever a malformed file made of it."""
     text = str(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} … ({len(text):,} characters)"
+    if len(text) <= LONGEST:
+        return text
+    half = LONGEST // 2  # what is wrong stands at the end, after a name without limit
+    return f"{text[:half]} … ({len(text):,} characters) … {text[-half:]}"
 
 
 def _restored(kind: type[PoolscoutError], args: tuple[Any, ...], state: dict[str, Any]) -> PoolscoutError:

@@ -7,6 +7,7 @@ that has lost a machine these may never come back, while other actors could do i
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from poolscout.engine.local import ready
 from poolscout.errors import CapabilityError, ConfigError, WorkerLostError
 
 PATIENCE_S = 600.0  # how long a cluster may have no actor at all; machines take minutes to come
+KNOCK_S = 10.0
 START_S = 180.0  # how long actors that must all be there may take to start
 LISTEN_EVERY_S = 0.5
 
@@ -369,6 +371,7 @@ def _join(settings: EngineConfig) -> bool:
         ray.init(address="local", num_cpus=settings.workers, include_dashboard=False, **quiet)
         return True
     try:
+        _knock(settings.address)
         ray.init(address=settings.address, **quiet)
     except Exception as error:  # ray raises ConnectionError, ValueError, RuntimeError and errors of gRPC
         raise ConfigError(
@@ -378,6 +381,13 @@ def _join(settings: EngineConfig) -> bool:
             fix="see `ray status` there; the token (RAY_AUTH_TOKEN or its file) must be the cluster's",
         ) from error
     return True
+
+
+def _knock(address: str) -> None:
+    """Whether anything listens there: Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
 def _cluster_resources() -> dict[str, float]:
