@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -142,7 +141,7 @@ def pass_over(
         for damage in shards.folder.damaged:
             say(damage)
     done = n_kept = n_images - sum(len(ids) for _, ids in shards.batches(todo))
-    batches = ((ids, _narrowed(work.reader, ids)) for _, ids in shards.batches(todo))
+    batches = ((ids, work.reader.only(ids)) for _, ids in shards.batches(todo))
     all_seen = _see_all(batches, work, executor or ThreadExecutor(available_cores()))
     counted = _Rejections(shards, work.limit, n_images)
     with closing(all_seen), _Writer(shards.folder, work.tables) as writer:
@@ -180,13 +179,6 @@ def _see_all(batches: Iterator[ToRead], work: Pass[Seen], executor: Executor) ->
             yield from ThreadExecutor(executor.workers, begin=one_thread).map(partial(_see, look), batches)
     else:
         yield from _on_gpu(look, batches, executor.workers)
-
-
-def _narrowed(reader: ImageReader, ids: Sequence[str]) -> ImageReader:
-    """A reader that knows these images alone: small enough to be sent along with them."""
-    narrow = copy(reader)
-    narrow.uris = {image_id: reader.uris[image_id] for image_id in ids}
-    return narrow
 
 
 def _see(look: Look[Seen], batch: ToRead) -> OneSeen[Seen]:

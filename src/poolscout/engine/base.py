@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 from poolscout.config import EngineConfig
 from poolscout.registry import Registry
@@ -85,6 +85,22 @@ class Actors(Protocol):
 
     def close(self) -> None:
         """Let go of the workers and what they hold."""
+
+
+class WithoutActors:
+    """What executors have in common whose workers end with a map, and hold nothing beyond it."""
+
+    has_actors: ClassVar[bool] = False
+    uses_gpus: ClassVar[bool] = False
+
+    def actors(self, function: Callable[..., Any], setups: Iterable[Callable[[], object]]) -> Actors:
+        raise NotImplementedError("has_actors is false")
+
+    def room(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        """There is nothing to let go of."""
 
 
 _EXECUTORS: Registry[Callable[[EngineConfig], Executor]] = Registry("executor", "poolscout.engine")

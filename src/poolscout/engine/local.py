@@ -9,10 +9,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from poolscout.config import EngineConfig
-from poolscout.engine.base import Actors, Item, Listener, Result, call_telling, register_executor
+from poolscout.engine.base import Item, Listener, Result, WithoutActors, call_telling, register_executor
 
 
 def available_cores() -> int:
@@ -21,13 +21,11 @@ def available_cores() -> int:
 
 
 @dataclass(frozen=True)
-class SerialExecutor:
+class SerialExecutor(WithoutActors):
     """Everything in the calling thread: the reference the others must agree with."""
 
     workers: int = 1
     shares_memory: ClassVar[bool] = True
-    has_actors: ClassVar[bool] = False
-    uses_gpus: ClassVar[bool] = False
 
     def map(
         self, function: Callable[..., Result], items: Iterable[Item], *, setup: Callable[[], object] | None = None,
@@ -36,25 +34,14 @@ class SerialExecutor:
         work = partial(call_telling, listener, ready(function, setup))
         return map(work, items)
 
-    def actors(self, function: Callable[..., Any], setups: Iterable[Callable[[], object]]) -> Actors:
-        raise NotImplementedError("has_actors is false")
-
-    def room(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        """There is nothing to let go of."""
-
 
 @dataclass(frozen=True)
-class ThreadExecutor:
+class ThreadExecutor(WithoutActors):
     """A pool of threads, for work that releases the interpreter's lock: image decoding, files, tensor kernels."""
 
     workers: int
     begin: Callable[[], object] | None = None  # called once in each thread, before its first item
     shares_memory: ClassVar[bool] = True
-    has_actors: ClassVar[bool] = False
-    uses_gpus: ClassVar[bool] = False
 
     def map(
         self, function: Callable[..., Result], items: Iterable[Item], *, setup: Callable[[], object] | None = None,
@@ -76,15 +63,6 @@ class ThreadExecutor:
             finally:
                 for future in ahead:
                     future.cancel()
-
-    def actors(self, function: Callable[..., Any], setups: Iterable[Callable[[], object]]) -> Actors:
-        raise NotImplementedError("has_actors is false")
-
-    def room(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        """The threads end with the map."""
 
 
 def ready(function: Callable[..., Result], setup: Callable[[], object] | None) -> Callable[..., Result]:

@@ -19,7 +19,7 @@ from multiprocessing.managers import SyncManager
 from typing import Any, ClassVar, Generic
 
 from poolscout.config import EngineConfig
-from poolscout.engine.base import Actors, Item, Listener, Result, call_telling, register_executor
+from poolscout.engine.base import Item, Listener, Result, WithoutActors, call_telling, register_executor
 from poolscout.engine.local import available_cores, ready
 from poolscout.errors import WorkerLostError
 
@@ -34,14 +34,12 @@ class _Ahead(Generic[Item, Result]):
 
 
 @dataclass(frozen=True)
-class ProcessExecutor:
+class ProcessExecutor(WithoutActors):
     """A pool of processes, forked from a server without threads; functions and items are pickled."""
 
     workers: int
     retries: int = 3
     shares_memory: ClassVar[bool] = False
-    has_actors: ClassVar[bool] = False
-    uses_gpus: ClassVar[bool] = False
 
     def map(
         self, function: Callable[..., Result], items: Iterable[Item], *, setup: Callable[[], object] | None = None,
@@ -91,15 +89,6 @@ class ProcessExecutor:
                     fix="look into the system's log: often memory has run out (fewer engine.workers, a smaller "
                     "scoring.batch_size); what is finished is kept, the same command goes on from here",
                 )
-
-    def actors(self, function: Callable[..., Any], setups: Iterable[Callable[[], object]]) -> Actors:
-        raise NotImplementedError("has_actors is false")
-
-    def room(self) -> int:
-        return 0
-
-    def close(self) -> None:
-        """The processes end with the map."""
 
 
 def _submit(ahead: Iterable[_Ahead], pool: ProcessPoolExecutor) -> None:

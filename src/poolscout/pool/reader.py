@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from copy import copy
 from itertools import islice
 
 import numpy as np
@@ -30,6 +31,12 @@ class ImageReader:
 
     def __init__(self, uris: Mapping[str, str], max_pixels: int, storage: Storage | None = None) -> None:
         self.uris, self.max_pixels, self.storage = uris, max_pixels, storage or Storage()
+
+    def only(self, image_ids: Sequence[str]) -> ImageReader:
+        """A reader that knows these images alone: small enough to be sent along with them."""
+        narrow = copy(self)
+        narrow.uris = {image_id: self.uris[image_id] for image_id in image_ids}
+        return narrow
 
     def read(self, image_id: str) -> UInt8[np.ndarray, "h w 3"]:
         """The upright RGB image.
