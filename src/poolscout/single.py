@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,9 @@ from poolscout.evaluation import detect, evaluate, wmap
 from poolscout.formats.annotations import annotations_hash, format_of, read_annotations
 from poolscout.labels import Oracle, sizes_of
 from poolscout.pool import PoolListing, Storage, check_listing, files_digest, list_pool
+from poolscout.pool.listing_stage import images_path, listed_in
 from poolscout.tables.declared import QUARANTINE
-from poolscout.tables.manifest import Work
+from poolscout.tables.manifest import Work, file_hash
 from poolscout.tables.parquet import read_table, write_table
 from poolscout.tables.runfolder import RunFolder
 from poolscout.training import train_ensemble
@@ -48,7 +50,7 @@ def train_from_coco(
     Raises:
         RunError: `out` holds members trained with other settings or labels, and `redo_stale` is off.
     """
-    config, listing = listed(annotations, images, [f"pool.format={format_of(annotations)}", *overrides])
+    config, listing = listed(annotations, images, [f"pool.format={format_of(annotations)}", *overrides], progress)
     oracle = Oracle(
         annotations, config.labelling.classes, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(listing.pool)
     )
@@ -126,7 +128,7 @@ def evaluate_on_coco(
         result = wmap(annotations, detections)
         return {"wMAP": result.value, "wMAP_by_count": result.by_count, "definition": result.definition}
     assert models is not None
-    config, listing = listed(annotations, images, [f"pool.format={format_of(annotations)}", *overrides])
+    config, listing = listed(annotations, images, [f"pool.format={format_of(annotations)}", *overrides], progress)
     members = load_members(models, resolve_device(config.device, config.engine))
     with progress.task("evaluating", listing.pool.num_rows) as task:
         found, rejected = detect(
@@ -154,10 +156,34 @@ def evaluate_on_coco(
     return flat | {f"AP50 {name}": figures["AP50"] for name, figures in metrics.mean.per_class.items()}
 
 
-def listed(source: Path | str, images: Path | str | None, overrides: Sequence[str]) -> tuple[RunConfig, PoolListing]:
-    """The settings of a single stage and the images it is about."""
-    named = {"source": str(source)} | ({} if images is None else {"images": str(images)})
-    config = build_config({"pool": named}, overrides)
-    listing = list_pool(config.pool)
+def listed(
+    source: Path | str, images: Path | str | None, overrides: Sequence[str], progress: Progress
+) -> tuple[RunConfig, PoolListing]:
+    """The settings of a single stage and the images it is about; for labelled images, which are few."""
+    config = single_config(source, images, overrides)
+    with progress.task(f"listing {source}", 0) as task:
+        listing = list_pool(config.pool, progress=task.update)
     check_listing(config.pool.max_quarantined, listing.pool.num_rows, listing.quarantine, f"the images of {source}")
     return config, listing
+
+
+def single_config(source: Path | str, images: Path | str | None, overrides: Sequence[str]) -> RunConfig:
+    """The settings of a single stage."""
+    named = {"source": str(source)} | ({} if images is None else {"images": str(images)})
+    return build_config({"pool": named}, overrides)
+
+
+@contextmanager
+def single_stage(
+    out: Path, stage: str, config: RunConfig, progress: Progress, *, redo_stale: bool
+) -> Iterator[tuple[RunFolder, PoolListing, Progress]]:
+    """The folder `out`, held for a pass over a pool alone; the pool, listed in `out/pool`; a progress with a log."""
+    folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
+    with folder.lock(), logged(progress, out, stage, config) as log:
+        folder.keep_apart(stage, "embed" if stage == "score" else "score")
+        yield folder, listed_in(folder, out / "pool", config.pool, log), log
+
+
+def pool_inputs(out: Path, listing: PoolListing) -> dict[str, str]:
+    """What a pass depends on: the pool as it was listed in `out`, and its images' files as they are now."""
+    return {"pool": file_hash(images_path(out / "pool")), "images": files_digest(listing.pool["uri"])}

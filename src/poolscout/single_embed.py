@@ -6,16 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from poolscout.assemble import image_reader, logged, resolve_device
+from poolscout.assemble import image_reader, resolve_device
 from poolscout.embedding import embed_pool, load_backbone, pretrained_weights
 from poolscout.engine import open_executor
 from poolscout.engine.progress import Progress
-from poolscout.pool import QuarantineLimit, Storage, files_digest
-from poolscout.single import listed
-from poolscout.tables.declared import POOL, QUARANTINE
+from poolscout.pool import QuarantineLimit, Storage
+from poolscout.single import pool_inputs, single_config, single_stage
+from poolscout.tables.declared import QUARANTINE
 from poolscout.tables.manifest import Work
-from poolscout.tables.parquet import read_table, write_table
-from poolscout.tables.runfolder import RunFolder
+from poolscout.tables.parquet import read_table
 
 PRETRAINED = "pretrained"  # in the place of a file of weights
 
@@ -47,38 +46,33 @@ def embed_source(
         CapabilityError: timm is needed and not installed.
         RunError: `out` holds embeddings of other images, weights or settings, and `redo_stale` is off.
     """
-    config, listing = listed(source, images, overrides)
+    config = single_config(source, images, overrides)
     device = resolve_device(config.device, config.engine)
     path = pretrained_weights(name, progress.say) if weights == PRETRAINED else Path(weights)
     backbone = load_backbone(name, path, height, width, device)
     size = {"height": backbone.architecture.height, "width": backbone.architecture.width}
     batches = {"batch_size": config.scoring.batch_size, "shard_size": config.scoring.shard_size}
-    inputs = {"weights": backbone.weights, "images": files_digest(listing.pool["uri"])}
-    work = Work("embed", {"backbone": name, **size, **batches}, inputs)
+    with single_stage(out, "embed", config, progress, redo_stale=redo_stale) as (folder, listing, progress):
+        inputs = {"weights": backbone.weights, **pool_inputs(out, listing)}
 
-    def do() -> None:
-        write_table(out / "pool.parquet", POOL, listing.pool)
-        write_table(out / "pool_quarantine.parquet", QUARANTINE, listing.quarantine)
-        bar = progress.task("embedding", listing.pool.num_rows)
-        with open_executor(config.engine) as executor, bar as task:
-            embed_pool(
-                listing.pool,
-                image_reader(listing.pool, config.pool.max_pixels, Storage.of(config.pool)),
-                backbone,
-                out,
-                batch_size=config.scoring.batch_size,
-                shard_size=config.scoring.shard_size,
-                executor=executor,
-                limit=QuarantineLimit(config.pool.max_quarantined, listing.pool.num_rows),
-                say=progress.say,
-                progress=lambda done, _: task.update(done),
-            )
+        def do() -> None:
+            bar = progress.task("embedding", listing.pool.num_rows)
+            with open_executor(config.engine) as executor, bar as task:
+                embed_pool(
+                    listing.pool,
+                    image_reader(listing.pool, config.pool.max_pixels, Storage.of(config.pool)),
+                    backbone,
+                    out,
+                    batch_size=config.scoring.batch_size,
+                    shard_size=config.scoring.shard_size,
+                    executor=executor,
+                    limit=QuarantineLimit(config.pool.max_quarantined, listing.pool.num_rows),
+                    say=progress.say,
+                    progress=lambda done, _: task.update(done),
+                )
 
-    outputs = ("embeddings", "quarantine", "pool.parquet", "pool_quarantine.parquet")
-    folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
-    with folder.lock(), logged(progress, out, "embed", config) as progress:
-        folder.keep_apart("embed", "score")
-        folder.stage(out, work, [out / output for output in outputs], do)
+        work = Work("embed", {"backbone": name, **size, **batches}, inputs)
+        folder.stage(out, work, [out / "embeddings", out / "quarantine"], do)
     n_rejected = read_table(out / "quarantine", QUARANTINE).num_rows
     return {
         "embedded": listing.pool.num_rows - n_rejected,

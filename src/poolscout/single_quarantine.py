@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from poolscout.config import PoolConfig, build_config, load_config
 from poolscout.engine import ThreadExecutor
+from poolscout.engine.progress import SilentProgress
 from poolscout.errors import RunError
-from poolscout.pool import ImageReader, RejectedImage, Storage, files_digest
+from poolscout.pool import ImageReader, RejectedImage, Storage, files_digest, source_digest
+from poolscout.pool.listing_stage import images_path, listed_in
 from poolscout.tables.atomic import remove
-from poolscout.tables.declared import POOL, QUARANTINE
-from poolscout.tables.manifest import manifest_path, read_manifest, reopen
+from poolscout.tables.declared import QUARANTINE
+from poolscout.tables.manifest import file_hash, manifest_path, read_manifest, reopen
 from poolscout.tables.parquet import read_table
 from poolscout.tables.runfolder import RunFolder
 from poolscout.tables.shardfolder import record_path
@@ -108,17 +108,17 @@ def retry_quarantine(run: Path, *, overrides: Sequence[str] = (), redo_stale: bo
     """
     listed, folder = list_quarantine(run), RunFolder(run, redo_stale=redo_stale)
     with folder.lock():
-        readable = _readable(_pool_config(folder, overrides), quarantined(run))
-        single = _single_stage(run)
-        again, left = _retry_single(run, single, readable, redo_stale) if single else _retry(run, readable, redo_stale)
+        pool = _pool_config(folder, overrides)
+        readable = _readable(pool, quarantined(run))
+        again, left = _retry(run, readable, redo_stale)
+        if again:
+            _list_again_if_changed(run, pool)
+            _go_on_with_the_pool(folder, pool)
     return {**listed, "readable": sorted({image.image_id for image in readable}), "done again": again, "left": left}
 
 
-Decided = tuple[list[str], dict[str, list[str]]]  # stages that are done again; those left → what would be stale
-
-
-def _retry(run: Path, readable: list[Quarantined], redo_stale: bool) -> Decided:
-    """Give a run's stages the images back that can be read now."""
+def _retry(run: Path, readable: list[Quarantined], redo_stale: bool) -> tuple[list[str], dict[str, list[str]]]:
+    """Give the stages the images back that can be read now: those done again; those left → what would be stale."""
     chances = sorted({part for image in readable for part in image.parts if _stage_of(part)})
     shards: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for part in chances:
@@ -140,25 +140,22 @@ def _retry(run: Path, readable: list[Quarantined], redo_stale: bool) -> Decided:
     return again, left
 
 
-def _retry_single(out: Path, stage: str, readable: list[Quarantined], redo_stale: bool) -> Decided:
-    """Give a pass outside a run the images back that can be read now.
+def _list_again_if_changed(run: Path, pool: PoolConfig) -> None:
+    """A mended file may be of another size, which is a change of its folder: it is listed again, and where all else is
+    as it was the table is the same, and nothing follows from that."""
+    listed = read_manifest(run / "pool", "list")
+    if listed is not None and listed["inputs"].get("source") != source_digest(pool):
+        remove(manifest_path(run / "pool", "list"))
 
-    Its command lists the source each time, and takes mended files for other images: they are noted as its input.
-    """
-    manifest, unlisted = read_manifest(out, stage), out / "pool_quarantine.parquet"
-    if manifest is None or not readable:
-        return [], {}
-    found = [image for image in readable if unlisted in image.parts]
-    # Images that join the pool move all that come after them to other shards; given detections are scored at a stroke.
-    is_pass = not {"models", "weights"}.isdisjoint(manifest["inputs"])
-    if found and not (is_pass and (redo_stale or not manifest["finished"])):
-        return [], {"list": [stage]}
-    parts = sorted({part for image in readable for part in image.parts if part.parent == out / "quarantine"})
-    joined = {name: pa.array([getattr(image, name) for image in found], pa.string()) for name in ("image_id", "uri")}
-    pool = pa.concat_tables([read_table(out / "pool.parquet", POOL).select(list(joined)), pa.table(joined)])
-    _undo(out, stage, parts)
-    reopen(out, stage, images=files_digest(pool.sort_by("image_id")["uri"]))
-    return [stage], {}
+
+def _go_on_with_the_pool(folder: RunFolder, pool: PoolConfig) -> None:
+    """Outside a run, list the pool at once, and have its pass go on with that: shards that have not changed stay."""
+    run, passes = folder.path, [stage for stage in _LAST_TABLE if manifest_path(folder.path, stage).exists()]
+    for stage in passes:
+        listing = listed_in(folder, run / "pool", pool, SilentProgress()).pool
+        now = {"pool": file_hash(images_path(run / "pool")), "images": files_digest(listing["uri"])}
+        known = (read_manifest(run, stage) or {"inputs": {}})["inputs"]
+        reopen(run, stage, **{name: digest for name, digest in now.items() if name in known})
 
 
 def _undo(folder: Path, stage: str, parts: list[Path]) -> None:
@@ -177,17 +174,11 @@ def _stage_of(part: Path) -> str:
     return next(passes, "") if part.parent.name == "quarantine" else ""
 
 
-def _single_stage(out: Path) -> str:
-    """The stage whose `--out` a folder is; empty for a run's, and for a round's, which has no pool of its own."""
-    if not (out / "pool.parquet").exists():
-        return ""
-    return next((stage for stage in _LAST_TABLE if manifest_path(out, stage).exists()), "")
-
-
 def _pool_config(folder: RunFolder, overrides: Sequence[str]) -> PoolConfig:
     if folder.config.exists():
         return load_config(folder.config, overrides).pool
-    return build_config({"pool": {"source": str(folder.path)}}, overrides).pool
+    listed = read_manifest(folder.path / "pool", "list")
+    return build_config({"pool": listed["config"] if listed else {"source": str(folder.path)}}, overrides).pool
 
 
 def _readable(pool: PoolConfig, images: list[Quarantined]) -> list[Quarantined]:
@@ -219,7 +210,8 @@ def _where(run: Path, parts: list[Path]) -> tuple[str, ...]:
 
 
 def _check_run(run: Path) -> None:
-    if not (run / "run.yaml").is_file() and not _single_stage(run):
+    is_pass = any(manifest_path(run, stage).exists() for stage in _LAST_TABLE) and (run / "pool").is_dir()
+    if not (run / "run.yaml").is_file() and not is_pass:
         raise RunError(
             f"{run}: no run here", got="neither run.yaml nor a pass's manifest" if run.is_dir() else "no such folder",
             expected="the folder of a run, or the --out of score or embed",

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from poolscout.config_room import is_url
+from poolscout.engine.progress import Progress, SilentProgress
 from poolscout.errors import DataError
 from poolscout.pool.shortlist import shortlist
 from poolscout.single import listed
@@ -28,6 +29,7 @@ def shortlist_source(
     *,
     images: Path | str | None,
     overrides: Sequence[str],
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Keep the images of a source, a run or a pool table for which `where` is true; the table goes to `out`.
 
@@ -38,7 +40,7 @@ def shortlist_source(
     if out is not None and out.is_dir():
         raise DataError(f"--out: {out} is a folder", got="a folder", expected="a file, e.g. shortlist.parquet")
     begun = time.perf_counter()
-    pool, quarantined = _pool(source, images, overrides)
+    pool, quarantined = _pool(source, images, overrides, progress or SilentProgress())
     listed_s, begun = time.perf_counter() - begun, time.perf_counter()
     found = shortlist(pool, where, tables)
     if out is not None:
@@ -55,7 +57,9 @@ def shortlist_source(
     return result | seconds | ({} if out is None else {"written": out})
 
 
-def _pool(source: Path | str, images: Path | str | None, overrides: Sequence[str]) -> tuple[pa.Table, int | None]:
+def _pool(
+    source: Path | str, images: Path | str | None, overrides: Sequence[str], progress: Progress
+) -> tuple[pa.Table, int | None]:
     """The pool table, sorted by image_id, and how many images its listing had to set aside (None: not listed here)."""
     path = Path(source)
     if not is_url(str(source)):
@@ -65,7 +69,7 @@ def _pool(source: Path | str, images: Path | str | None, overrides: Sequence[str
             ids = pool["image_id"]
             in_order = pc.all(pc.less(ids[:-1], ids[1:])).as_py() if len(ids) > 1 else True
             return pool if in_order else pool.sort_by("image_id"), None
-    _, listing = listed(source, images, overrides)
+    _, listing = listed(source, images, overrides, progress)
     return listing.pool, listing.quarantine.num_rows
 
 

@@ -186,31 +186,34 @@ def score(world: World, arm: Arm, number: int) -> None:
 
 def select(world: World, arm: Arm, number: int) -> None:
     """Pick this round's images; a reference arm, which has no scores, picks from what is left of the pool."""
-    folder = arm.round(number)
-    inputs, scored = {"labels": file_hash(folder / "labels.json")}, (folder / "score.manifest.json").exists()
-    limits = arm.selection.constraints
+    folder, seen = arm.round(number), arm.scored(number)
+    inputs, scored = {"labels": file_hash(folder / "labels.json")}, (seen / "score.manifest.json").exists()
+    limits, embeddings = arm.selection.constraints, arm.embeddings or seen / "embeddings"
+    looks = needs_embeddings(arm.selection) and (scored or arm.embeddings is not None)
     if scored:
-        inputs |= {"scores": file_hash(folder / "scores"), "embeddings": file_hash(folder / "embeddings")}
+        inputs |= {"scores": file_hash(seen / "scores")}
+    if scored or looks:
+        inputs |= {"embeddings": file_hash(embeddings)}
     if needs_boxes(arm.selection):
-        inputs["detections"] = file_hash(folder / "detections")
+        inputs["detections"] = file_hash(seen / "detections")
     lists = {"exclude": limits.exclude, "include": limits.include}
     inputs |= {name: file_hash(listed) for name, listed in lists.items() if isinstance(listed, Path)}
 
     def do() -> None:
         labelled, outstanding = _taken(arm, number)
         with world.progress.task(f"{arm.title}round {number}: selecting", arm.selection.n) as task:
+            rows = candidate_rows(world.pool, read_table(seen / "scores", SCORES)) if scored else world.pool
+            again = scored and world.config.scoring.over == "all"
             picks = select_images(
-                candidate_rows(world.pool, read_table(folder / "scores", SCORES))
-                if scored
-                else _without(world.pool, labelled | outstanding),
-                read_embeddings(folder / "embeddings") if scored and needs_embeddings(arm.selection) else None,
+                _without(rows, outstanding if again else labelled | outstanding),
+                read_embeddings(embeddings) if looks else None,
                 arm.selection,
                 arm.selection.n,
                 world.seed(f"select {number}"),
                 labelled=labelled,
-                rank_by=world.config.scoring.scorers[0].column if scored else None,
+                rank_by=(arm.rank_by or world.config.scoring.scorers[0].column) if scored else None,
                 classes=world.classes,
-                detections=iter_parts(folder / "detections", DETECTIONS, BOX_COUNTS) if scored else None,
+                detections=iter_parts(seen / "detections", DETECTIONS, BOX_COUNTS) if scored else None,
                 pool=world.pool,
                 device=str(world.device),
                 executor=world.executor,

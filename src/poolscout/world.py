@@ -21,18 +21,14 @@ from poolscout.evaluation.size_weighted import area_ranges
 from poolscout.formats.annotations import annotation_images, annotations_hash, format_of, read_annotations
 from poolscout.formats.content import Annotations
 from poolscout.labels import LabelStore, Oracle, sizes_of
-from poolscout.pool import ImageReader, Storage, check_listing, list_pool, source_digest
+from poolscout.pool import ImageReader, Storage
+from poolscout.pool.listing_stage import listed_in
 from poolscout.pool.shortlist_stage import pool_path, shortlisted
 from poolscout.scoring import check_scoring
 from poolscout.selection import check_constraints, check_sampler
 from poolscout.selection.over_classes import class_weights
 from poolscout.tables.atomic import write_json, write_text
-from poolscout.tables.declared import POOL, QUARANTINE
-from poolscout.tables.manifest import Work
-from poolscout.tables.parquet import part_path, read_table, write_table
 from poolscout.tables.runfolder import RunFolder
-
-POOL_PART_ROWS = 500_000
 
 
 @dataclass(frozen=True)
@@ -62,11 +58,7 @@ class World:
     device: torch.device
     executor: Executor
     oracle_digest: str  # of the file the oracle answers from; empty without one
-
-    @property
-    def pool_path(self) -> Path:
-        """Where `pool` lies."""
-        return pool_path(self.folder, self.config.shortlist)
+    pool_path: Path  # where `pool` lies
 
     def seed(self, purpose: str) -> int:
         """The run's seed for one purpose."""
@@ -81,6 +73,13 @@ class Arm:
     title: str
     selection: SelectionConfig
     members: int
+    start: Path | None = None  # of the arm whose round 0, trained and scored, is this one's too
+    rank_by: str | None = None  # the score to rank by; default: the first one of the scoring
+    embeddings: Path | None = None  # of the whole pool by another backbone; default: those of the scoring
+
+    def scored(self, number: int) -> Path:
+        """Folder with the scores, embeddings and detections of a round."""
+        return self.start / "round-000" if self.start is not None and number == 0 else self.round(number)
 
     @property
     def labels(self) -> LabelStore:
@@ -154,7 +153,7 @@ def open_world(folder: RunFolder, config: RunConfig, progress: Progress, executo
     Raises:
         ConfigError, DataError: an empty pool, a budget beyond it, an unknown class, a test image that is in the pool.
     """
-    listed = _listed(folder, folder.path, "pool", config.pool, progress)
+    listed = listed_in(folder, folder.path / "pool", config.pool, progress).pool
     pool = shortlisted(folder, listed, config.shortlist, progress.say)
     oracle, oracle_digest = None, ""
     if config.labelling.mode == "oracle":
@@ -180,43 +179,10 @@ def open_world(folder: RunFolder, config: RunConfig, progress: Progress, executo
         device=torch.device(resolve_device(config.device, config.engine)),
         executor=executor,
         oracle_digest=oracle_digest,
+        pool_path=pool_path(folder, config.shortlist),
     )
     _check_fit(world)
     return world
-
-
-def _listed(folder: RunFolder, at: Path, name: str, config: PoolConfig, progress: Progress) -> pa.Table:
-    if isinstance(config.images, Path) and not config.images.exists():
-        raise DataError(
-            f"{name}.images: {config.images} is not there", got="nothing at this path",
-            expected="the folder that file names start from",
-            fix="check the path; relative ones start at the config file's folder",
-        )  # fmt: skip
-    images, storage = at / name / "images", Storage.of(config)
-
-    def do() -> None:
-        with progress.task(f"listing {config.source}", 0) as task:  # how many there are shows at the end
-            listing = list_pool(config, storage, task.update)
-        starts = range(0, listing.pool.num_rows, POOL_PART_ROWS)
-        for number, start in enumerate(starts):
-            write_table(part_path(images, number), POOL, listing.pool.slice(start, POOL_PART_ROWS))
-        for left_over in sorted(images.glob("part-*.parquet"))[len(starts) :]:  # of an attempt that found more
-            left_over.unlink()
-        write_table(at / name / "quarantine.parquet", QUARANTINE, listing.quarantine)
-
-    work = Work("list", _listing_settings(config), {"source": source_digest(config, storage)})
-    folder.stage(at / name, work, [images, at / name / "quarantine.parquet"], do)
-    pool, rejected = read_table(images, POOL), read_table(at / name / "quarantine.parquet", QUARANTINE)
-    if rejected.num_rows:
-        progress.say(f"{name}: {rejected.num_rows} images in quarantine (see {at / name / 'quarantine.parquet'})")
-    check_listing(config.max_quarantined, pool.num_rows, rejected, str(at / name / "quarantine.parquet"))
-    return pool
-
-
-def _listing_settings(config: PoolConfig) -> dict[str, Any]:
-    """What the pool table depends on; settings that older runs do not know count where they are set."""
-    unset = {name for name in ("every", "check") if getattr(config, name) == PoolConfig.model_fields[name].default}
-    return config.model_dump(mode="json", exclude={"retries", "storage_options", "max_quarantined"} | unset)
 
 
 def _classes(config: RunConfig, oracle: Oracle | None, pool: pa.Table) -> tuple[str, ...]:
@@ -249,7 +215,7 @@ def _test_set(folder: RunFolder, config: RunConfig, progress: Progress) -> TestS
         retries=config.pool.retries,
         storage_options=config.pool.storage_options,
     )
-    images = _listed(folder, folder.path, "test", source, progress)
+    images = listed_in(folder, folder.path / "test", source, progress).pool
     truth = read_annotations(annotations, bad_boxes=config.labelling.bad_boxes, sizes=sizes_of(images))
     for note in truth.notes:
         progress.say(f"test: {note}")

@@ -81,7 +81,7 @@ def test_each_stage_alone_on_tables(capsys: pytest.CaptureFixture[str], data: Pa
 
     code, _, _ = poolscout(
         capsys, "select", "--scores", tmp_path / "s" / "scores", "--n", 5, "--sampler", "random-per-sequence",
-        "--pool", tmp_path / "s" / "pool.parquet", "--out", tmp_path / "picks.parquet",
+        "--pool", tmp_path / "s" / "pool" / "images", "--out", tmp_path / "picks.parquet",
     )  # fmt: skip
     assert code == 0
 

@@ -42,18 +42,18 @@ def test_from_images_to_vectors(capsys: pytest.CaptureFixture[str], data: Path) 
         "embedded": 5, "in quarantine": 2, "numbers an image": 96, "weights": str(data / "w.safetensors"),
         "written": str(data / "out"),
     }  # fmt: skip
-    pool = read_table(data / "out" / "pool.parquet", POOL)
+    pool = read_table(data / "out" / "pool" / "images", POOL)
     assert pool["image_id"].to_pylist() == NAMES
     rejected = read_table(data / "out" / "quarantine", QUARANTINE)
     assert rejected.select(["image_id", "stage", "reason"]).to_pylist() == [
         {"image_id": NAMES[1], "stage": "embedding", "reason": "truncated"}
     ]
-    assert read_table(data / "out" / "pool_quarantine.parquet", QUARANTINE).num_rows == 1
+    assert read_table(data / "out" / "pool" / "quarantine.parquet", QUARANTINE).num_rows == 1
     good = [name for name in NAMES if name != NAMES[1]]
     found = read_embeddings(data / "out" / "embeddings", good)
     assert found.values.shape == (5, 96)
     manifest = json.loads((data / "out" / "embed.manifest.json").read_text())
-    assert set(manifest["inputs"]) == {"weights", "images"}
+    assert set(manifest["inputs"]) == {"weights", "pool", "images"}
     assert manifest["config"]["backbone"] == "test_resnet"
 
 
@@ -67,7 +67,7 @@ def test_the_same_again_is_kept_and_what_changed_is_told(capsys: pytest.CaptureF
     assert parts_bytes(data / "out") == before
     write_images(data / "images", NAMES[:2])  # one is mended
     code, _, err = poolscout(capsys, *words(data))
-    assert (code, "images (its contents changed)" in err) == (6, True)
+    assert (code, "source (its contents changed)" in err) == (6, True)
     assert poolscout(capsys, *words(data, "--redo-stale"))[0] == 0
     assert read_embeddings(data / "out" / "embeddings", NAMES).values.shape == (6, 96)
     random_weights(data / "w.safetensors", num_classes=3)
@@ -91,7 +91,7 @@ def test_mended_images_are_given_back(capsys: pytest.CaptureFixture[str], data: 
     code, told, err = poolscout(capsys, "quarantine", out, "--json")
     assert code == 0, err
     images = [(image["image_id"], image["stage"], image["where"]) for image in json.loads(told)["images"]]
-    assert images == [(NAMES[1], "embedding", ["."]), (none, "pool", ["."])]
+    assert images == [(NAMES[1], "embedding", ["."]), (none, "pool", ["pool"])]
     assert retried() == ([], [], {})
     write_images(data / "images", NAMES[1:2])
     assert retried() == ([NAMES[1]], ["embed"], {})
@@ -102,11 +102,11 @@ def test_mended_images_are_given_back(capsys: pytest.CaptureFixture[str], data: 
     assert (stamps()[0] > first[0], stamps()[1]) == (True, first[1]), "its shard alone"
 
     write_images(data / "images", [none])
-    assert retried() == ([none], [], {"list": ["embed"]})
+    assert retried() == ([none], [], {"pool list": ["embed"]})
     code, _, err = poolscout(capsys, *words(data))
-    assert (code, "images (its contents changed)" in err) == (6, True)
+    assert (code, "source (its contents changed)" in err) == (6, True)
     second = stamps()
-    assert retried("--redo-stale") == ([none], ["embed"], {})
+    assert retried("--redo-stale") == ([none], ["pool list"], {})
     assert poolscout(capsys, *words(data))[0] == 0
     assert read_embeddings(out / "embeddings", [*NAMES, none]).values.shape == (7, 96)
     assert (stamps()[0], stamps()[1] > second[1]) == (second[0], True), "the shards of images after it"

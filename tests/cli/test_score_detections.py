@@ -55,12 +55,12 @@ def test_from_detections_to_picks(capsys: pytest.CaptureFixture[str], data: Path
     quarter = -(0.25 * math.log(0.25) + 0.75 * math.log(0.75))
     assert scores["image_id"].to_pylist() == list(NAMES)
     assert scores["detection_entropy_sum"].to_pylist() == pytest.approx([quarter, 2 * math.log(2), 0])
-    assert read_table(data / "s" / "pool.parquet", POOL).num_rows == 3
-    assert read_table(data / "s" / "pool_quarantine.parquet", QUARANTINE)["image_id"].to_pylist() == ["broken.png"]
+    assert read_table(data / "s" / "pool" / "images", POOL).num_rows == 3
+    assert read_table(data / "s" / "pool" / "quarantine.parquet", QUARANTINE)["image_id"].to_pylist() == ["broken.png"]
     assert set(read_table(data / "s" / "detections", DETECTIONS)["member"].to_pylist()) == {0}
 
     code, _, err = poolscout(
-        capsys, "select", "--scores", data / "s" / "scores", "--pool", data / "s" / "pool.parquet", "--n", 2,
+        capsys, "select", "--scores", data / "s" / "scores", "--pool", data / "s" / "pool" / "images", "--n", 2,
         "--out", data / "picks.csv",
     )  # fmt: skip
     assert code == 0, err
@@ -77,7 +77,7 @@ def test_a_finished_stage_is_kept_and_a_changed_one_is_told(capsys: pytest.Captu
     text = (data / "pool.json").read_text()
     (data / "pool.json").write_text(text.replace('"car"', '"x"').replace('"person"', '"car"'))
     code, _, err = poolscout(capsys, *words)
-    assert (code, "ids of images and categories (its contents changed)" in err) == (6, True), "5 is now an x"
+    assert (code, "source (its contents changed)" in err) == (6, True), "5 is now an x"
     (data / "pool.json").write_text(text)
     (data / "s" / "embeddings").mkdir()  # as a pass with a detector leaves them
     rows = json.loads((data / "found.json").read_text())
@@ -160,8 +160,8 @@ def test_what_is_read_is_never_written_over(capsys: pytest.CaptureFixture[str], 
     code, _, err = poolscout(capsys, *own)
     assert (code, "lie in the folder that is to be written" in err) == (2, True)
     scores = data / "s" / "scores"
-    for out in (scores / "part-00000.parquet", data / "s" / "pool.parquet"):
-        select = ["select", "--scores", scores, "--pool", data / "s" / "pool.parquet", "--n", 1, "--out", out]
+    for out in (scores / "part-00000.parquet", data / "s" / "pool" / "images" / "part-00000.parquet"):
+        select = ["select", "--scores", scores, "--pool", data / "s" / "pool" / "images", "--n", 1, "--out", out]
         code, _, err = poolscout(capsys, *select)
         assert (code, "that is what is read" in err) == (2, True)
     assert {path: path.read_bytes() for path in (data / "s").rglob("*.parquet")} == before

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ from ray.cluster_utils import Cluster
 
 from poolscout.config import EngineConfig, ScoringConfig
 from poolscout.engine import Executor, SerialExecutor, open_executor
+from poolscout.engine.progress import SilentProgress, Task
 from poolscout.errors import ConfigError
+from poolscout.loop import run
 from poolscout.scoring import score_pool
 from poolscout.selection.kernels import diverse
 from poolscout.selection.kernels.diverse import pick_diverse
 from poolscout.selection.registry import Candidates
+from poolscout.tables.manifest import file_hash
+from tests.loop.tiny import selections, tiny_config, write_data
 from tests.scoring.pools import HEIGHT, WIDTH, MadeUpImages, parts_bytes, pool_rows, real_member
 from tests.selection.kernels.pools import clips, rule
 
@@ -30,7 +35,9 @@ CONFIG = ScoringConfig(batch_size=2, shard_size=50)
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": soon}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     cluster.add_node(num_cpus=1)
     cluster.wait_for_nodes()
     yield cluster
@@ -102,6 +109,42 @@ def test_selection_begins_anew_when_a_machine_is_lost_and_picks_the_same(
         spread = pick_diverse(Candidates(4000, weight, rows, executor=executor), chosen, 600)
         assert spread.positions.tolist() == alone
         assert is_one_left()
+
+
+def test_a_machine_that_is_lost_while_it_trains_changes_no_pick(cluster: Cluster, tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data")
+    changes: dict[str, Any] = {"rounds": 1, "training__min_steps": 60, "training__max_steps": 60}
+    run(tiny_config(data, **changes), tmp_path / "alone")
+    losing = LosingWhileTraining(cluster)
+    engine = {"engine__name": "ray", "engine__workers": 2, "engine__address": cluster.address}
+    run(tiny_config(data, **changes, **engine), tmp_path / "spread", progress=losing)
+    assert losing.lost_at == ["round 0: training on 8 images"]
+    assert selections(tmp_path / "spread") == selections(tmp_path / "alone")
+    for name in ("round-000", "round-001"):
+        alone, spread = (
+            [file_hash(member) for member in sorted((tmp_path / run / name / "models").glob("*.safetensors"))]
+            for run in ("alone", "spread")
+        )
+        assert alone == spread
+        assert len(alone) == 2
+
+
+class LosingWhileTraining(SilentProgress):
+    """A machine is lost once both members of the first ensemble have been trained for a while."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster, self.title, self.lost_at = cluster, "", list[str]()
+
+    @contextmanager
+    def task(self, title: str, total: int) -> Iterator[Task]:
+        self.title = title
+        yield self
+
+    def update(self, done: int, note: str = "") -> None:
+        if "training" in self.title and done >= 30 and not self.lost_at:
+            self.lost_at.append(self.title)
+            second = next(node for node in self.cluster.list_all_nodes() if node is not self.cluster.head_node)
+            self.cluster.remove_node(second, allow_graceful=False)
 
 
 def is_one_left() -> bool:

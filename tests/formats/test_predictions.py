@@ -46,7 +46,7 @@ def as_parquet(path: Path, rows: list[dict]) -> Path:
 
 
 def read(*paths: Path, coco: Path | None = None, classes: Sequence[str] | None = None, pool: pa.Table = POOL):
-    return read_predictions(paths, pool, names_of(IDS, coco, classes))
+    return read_predictions(paths, pool, names_of(pa.chunked_array([IDS]), coco, classes))
 
 
 def told(found: Predictions) -> list[tuple]:

@@ -42,16 +42,19 @@ def seconds_of(config: RunConfig, out: Path) -> float:
     return time.monotonic() - began
 
 
-def kill_until_done(config: RunConfig, out: Path, longest_s: float, dice: random.Random) -> int:
+def kill_until_done(
+    config: RunConfig, out: Path, longest_s: float, dice: random.Random, most: int | None = None
+) -> int:
     """Start a run in `out` until it ends by itself, and kill it each time after a random while; returns the kills.
 
     Args:
         longest_s: of the first while; it grows a little with each, so that the run gets through its longest work.
+        most: after so many kills it is left to its end.
     """
     kills, sessions = 0, list[int | None]()
     while True:
         process = start(config, out)
-        process.join(dice.uniform(0, longest_s * 1.1**kills))
+        process.join(None if kills == most else dice.uniform(0, longest_s * 1.1**kills))
         if process.exitcode is None:
             os.kill(process.pid or 0, signal.SIGKILL)  # it alone: its workers see for themselves
             process.join()

@@ -67,18 +67,19 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, byt
     return selections(out)
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_killed_run_ends_with_the_same_selections(
-    data: Path, whole: dict[str, bytes], tmp_path: Path, moment: str
+@pytest.mark.parametrize("moments", [MOMENTS[::3], MOMENTS[1::3], MOMENTS[2::3]], ids=["first", "second", "third"])
+def test_a_run_killed_at_these_moments_ends_with_the_same_selections(
+    data: Path, whole: dict[str, bytes], tmp_path: Path, moments: tuple[str, ...]
 ) -> None:
     # A server that has imported torch but computed nothing is forked: no second start-up, no inherited threads.
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload(["poolscout.loop"])
-    process = processes.Process(target=_run_until, args=(data, tmp_path / "run", moment))
-    process.start()
-    process.join(120)
-    assert process.exitcode == -signal.SIGKILL, f"{moment} was never reached"
-    assert not (tmp_path / "run" / moment).exists()
+    for moment in moments:
+        process = processes.Process(target=_run_until, args=(data, tmp_path / "run", moment))
+        process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL, f"{moment} was never reached"
+        assert not (tmp_path / "run" / moment).exists()
     run(kill_config(data), tmp_path / "run")
     assert selections(tmp_path / "run") == whole
     assert not list((tmp_path / "run").rglob("*.tmp"))

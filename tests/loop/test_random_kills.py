@@ -17,14 +17,15 @@ from tests.loop.kills import facts, images_of, kill_until_done, lost_and_double,
 from tests.loop.tiny import tiny_config, write_data
 from tests.tables.powerloss import run_until_cut
 
-KILLS = 12
+KILLS, RAY_KILLS = 12, 4
 
 
-def config_of(data: Path) -> RunConfig:
+def config_of(data: Path, **engine: object) -> RunConfig:
     """Many small shards, and little else."""
     training = {"training__members": 1, "training__min_steps": 10, "training__max_steps": 10}
     scoring = {"scoring__scorers": [{"scorer": "entropy"}], "scoring__shard_size": 3, "scoring__batch_size": 3}
-    return tiny_config(data, rounds=1, evaluation__annotations=None, report__images_per_round=0, **training, **scoring)
+    changes = {"evaluation__annotations": None, "report__images_per_round": 0, **training, **scoring, **engine}
+    return tiny_config(data, rounds=1, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,18 @@ def test_killed_at_random_moments(data: Path, unbroken: tuple[dict[str, object],
         runs += 1
         assert lost_and_double(facts(out), whole) == (0, 0)
         assert facts(out) == whole
+
+
+def test_killed_at_random_moments_on_ray(data: Path, unbroken: tuple[dict[str, object], float], tmp_path: Path) -> None:
+    config = config_of(data, engine__name="ray", engine__workers=2)
+    # Weights depend on how many threads a training has: they are compared with those of a whole run on Ray.
+    seconds = seconds_of(config, tmp_path / "whole")
+    whole, out = facts(tmp_path / "whole"), tmp_path / "run"
+    assert whole["images"] == unbroken[0]["images"]
+    kills = kill_until_done(config, out, seconds / 2, random.Random(2), most=RAY_KILLS)
+    assert kills >= 1
+    assert lost_and_double(facts(out), whole) == (0, 0)
+    assert facts(out) == whole
 
 
 def test_without_power_at_random_steps(data: Path, unbroken: tuple[dict[str, object], float], tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ def test_a_short_loop(tmp_path: Path, name: str, sequence: str | None, floor: fl
         "evaluation": {"annotations": str(folder / "annotations_test.json")},
         "labelling": {"initial": 60, "initial_sampler": "random-per-sequence"},
         "detector": {"height": 192, "width": 320, "stem": 8, "widths": [16, 32, 48, 64], "neck": 24},
-        "training": {"members": 2, "min_steps": 160, "max_steps": 160, "crop_height": 128, "crop_width": 192},
+        "training": {"members": 2, "min_steps": 100, "max_steps": 100, "crop_height": 128, "crop_width": 192},
         "selection": {"n": 20},
         "report": {"images_per_round": 4},
     })  # fmt: skip

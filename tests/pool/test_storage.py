@@ -28,12 +28,12 @@ from poolscout.pool import (
     files_digest,
     is_plain_file,
     list_pool,
-    rows_digest,
     states_of_files,
     storage,
 )
 from poolscout.pool.ranged import FIRST_BLOCK_BYTES, RangedFile
 from poolscout.pool.storage import member_place
+from poolscout.tables.manifest import rows_digest
 from tests.pool.images import corners, encoded, save
 from tests.pool.shards import tar_of
 

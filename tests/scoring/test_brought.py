@@ -50,7 +50,7 @@ def brought(folder: Path, *members: list[dict], classes=("car", "person")) -> Pr
     for number, rows in enumerate(members):
         paths.append(folder / f"{number}.json")
         paths[-1].write_text(json.dumps(rows))
-    return read_predictions(paths, pool(), names_of(IDS, classes=classes))
+    return read_predictions(paths, pool(), names_of(pa.chunked_array([IDS]), classes=classes))
 
 
 def scored(folder: Path, found: Predictions, config: ScoringConfig) -> dict[str, dict[str, float]]:
@@ -215,7 +215,8 @@ def test_a_pass_and_its_own_detections_brought_back_give_the_same_entropies(tmp_
         height=HEIGHT, width=WIDTH,
     )  # fmt: skip
     rows = pool(ids, WIDTH, HEIGHT)
-    found = read_predictions([tmp_path / "pass" / "detections"], rows, names_of(ids, classes=CLASSES))
+    names = names_of(pa.chunked_array([ids]), classes=CLASSES)
+    found = read_predictions([tmp_path / "pass" / "detections"], rows, names)
     score_predictions(rows, found, config, tmp_path / "back")
     first, back = (read_table(tmp_path / name / "scores", SCORES) for name in ("pass", "back"))
     for name in first.column_names:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from poolscout.cli.console import JsonOption, SetOption, show
+from poolscout.cli.console import ConsoleProgress, JsonOption, SetOption, show
 from poolscout.errors import ConfigError
 
 
@@ -33,7 +33,9 @@ def shortlist(
     """
     from poolscout.single_shortlist import shortlist_source
 
-    result = shortlist_source(source, where, _tables(table), out, images=images, overrides=overrides)
+    result = shortlist_source(
+        source, where, _tables(table), out, images=images, overrides=overrides, progress=ConsoleProgress()
+    )
     show(result, as_json)
 
 

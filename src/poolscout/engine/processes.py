@@ -21,6 +21,7 @@ from typing import Any, ClassVar, Generic
 from poolscout.config import EngineConfig
 from poolscout.engine.base import Item, Listener, Result, WithoutActors, call_telling, register_executor
 from poolscout.engine.local import available_cores, ready
+from poolscout.engine.memory import keep_freed_memory
 from poolscout.errors import WorkerLostError
 
 PRELOADED = ["poolscout.detector.sharded"]  # brings torch; workers are forked from a server that has it
@@ -113,6 +114,7 @@ _ready: Callable[[Any], Any] | None = None
 def _begin(function: Callable[..., Any], setup: Callable[[], object] | None, queue: Any, alive: Connection) -> None:
     global _function
     _end_with(alive)
+    keep_freed_memory()
     listener = None if queue is None else (lambda message: queue.put((message,)))
 
     def made() -> Callable[[Any], Any]:

@@ -19,12 +19,14 @@ from typing import Any, ClassVar
 from poolscout.config import EngineConfig
 from poolscout.engine.base import Item, Listener, Result, call_telling, register_executor
 from poolscout.engine.local import ready
+from poolscout.engine.memory import keep_freed_memory
 from poolscout.errors import CapabilityError, ConfigError, WorkerLostError
 
 PATIENCE_S = 600.0  # how long a cluster may have no actor at all; machines take minutes to come
 KNOCK_S = 10.0
 START_S = 180.0  # how long actors that must all be there may take to start
 LISTEN_EVERY_S = 0.5
+ITEMS_AN_ACTOR = 2  # one is done, the next is there already
 
 
 @dataclass
@@ -78,7 +80,7 @@ class RayExecutor:
         import ray
 
         source = iter(items)
-        first = list(islice(source, 2 * self.workers))
+        first = list(islice(source, ITEMS_AN_ACTOR * self.workers))
         if not first:
             return
         mailbox = None if listener is None else _mailbox()
@@ -165,14 +167,14 @@ class _Fleet:
         self._lost_idle = 0  # actors that died while they were set up
 
     def hand_out(self, ahead: Iterable[_Ahead]) -> None:
-        """Give what nobody does yet, in order, to the actors that have least to do, two items an actor at most."""
+        """Give what nobody does yet, in order, to the actors that have least to do."""
         while len(self._actors) < self._n:
             handle = self._pool.take()
             self._actors.append(_Actor(handle, handle.set_up.remote(self._work, self._mailbox)))
         able = [actor for actor in self._actors if actor.is_ready]
         for one in ahead:
             actor = min(able, key=lambda a: len(a.doing), default=None)
-            if actor is None or len(actor.doing) == 2:
+            if actor is None or len(actor.doing) == ITEMS_AN_ACTOR:
                 break
             if one.ref is None and not one.is_done:
                 one.ref = actor.handle.work.remote(one.item)
@@ -282,6 +284,7 @@ class _Worker:
     def set_up(self, work: tuple[Callable[..., Any], Callable[[], object] | None], mailbox: Any) -> None:
         import ray
 
+        keep_freed_memory()
         # Waited for: a message is there before the result that comes after it.
         listener = None if mailbox is None else (lambda message: ray.get(mailbox.put.remote(message)))
         self._ready = partial(call_telling, listener, ready(*work))

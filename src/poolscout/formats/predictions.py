@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from poolscout.errors import AnnotationError, ConfigError, DataError, NonFiniteError, nearest, some
 from poolscout.formats.document import load_document, read_categories, read_images
 from poolscout.formats.prediction_files import RawBoxes, read_raw
 from poolscout.tables.declared import ENSEMBLE
-from poolscout.tables.manifest import fingerprint
+from poolscout.tables.manifest import fingerprint, rows_digest
 
 
 @dataclass(frozen=True)
@@ -23,19 +24,34 @@ class Names:
     """What the ids in a file of predictions mean.
 
     Attributes:
-        image_ids: an image as a file may call it → its image_id; also images that could not be used.
+        images: text, the image_ids of the source, also of images that could not be used.
+        aliases: what else a file may call an image, its number or file name in a COCO file → its image_id.
         categories: category id → class name; empty: a category id is the class's name.
         classes: all there are, in the order of class_probabilities; None: those that boxes have.
     """
 
-    image_ids: Mapping[Any, str]
+    images: pa.ChunkedArray
+    aliases: Mapping[Any, str]
     categories: Mapping[Any, str]
     classes: tuple[str, ...] | None
 
     @property
     def fingerprint(self) -> str:
         """Digest of what every id means."""
-        return fingerprint([list(self.image_ids.items()), list(self.categories.items()), self.classes])
+        ids = rows_digest(pa.table({"image_id": self.images}))
+        return fingerprint([ids, list(self.aliases.items()), list(self.categories.items()), self.classes])
+
+    def meant(self, called: pa.Array) -> tuple[pa.Array, np.ndarray]:
+        """What images in a file are called → their image_ids, and which of them the source does not list."""
+        if self.aliases:
+            own = [name if isinstance(name, str) else None for name in called.to_pylist()]
+            meant = [self.aliases.get(name, own) for name, own in zip(called.to_pylist(), own, strict=True)]
+            called = pa.array(meant, pa.string())
+        if pa.types.is_large_string(called.type) or pa.types.is_string_view(called.type):
+            called = called.cast(pa.string())
+        if not pa.types.is_string(called.type):
+            return called, np.ones(len(called), bool)
+        return called, ~pc.is_in(called, value_set=self.images).to_numpy(zero_copy_only=False)
 
 
 @dataclass(frozen=True)
@@ -80,26 +96,26 @@ class Predictions:
         )
 
 
-def names_of(image_ids: Iterable[str], coco: Path | None = None, classes: Sequence[str] | None = None) -> Names:
+def names_of(image_ids: pa.ChunkedArray, coco: Path | None = None, classes: Sequence[str] | None = None) -> Names:
     """What ids may say about a pool.
 
     Args:
-        image_ids: every image of the source, also those that could not be used.
+        image_ids: text, every image of the source, also those that could not be used.
         coco: the COCO file that the pool comes from: its ids of images and categories then count too.
         classes: names in the order of class_probabilities; default: the file's categories.
 
     Raises:
         DataError, AnnotationError: the COCO file cannot be read, or its images or categories are wrong.
     """
-    images: dict[Any, str] = {image_id: image_id for image_id in image_ids}
+    aliases: dict[Any, str] = {}
     categories: dict[Any, str] = {}
     if coco is not None:
         document = load_document(coco)
         entries = list(zip(document["images"], read_images(coco, document), strict=True))
-        images |= {entry["file_name"]: image_id for entry, (image_id, *_) in entries}
-        images |= {entry["id"]: image_id for entry, (image_id, *_) in entries}  # an id wins over a name
+        aliases |= {entry["file_name"]: image_id for entry, (image_id, *_) in entries}
+        aliases |= {entry["id"]: image_id for entry, (image_id, *_) in entries}  # an id wins over a name
         categories = read_categories(coco, document) if document.get("categories") else {}
-    return Names(images, categories, tuple(classes or categories.values()) or None)
+    return Names(image_ids, aliases, categories, tuple(classes or categories.values()) or None)
 
 
 def read_predictions(paths: Sequence[Path], pool: pa.Table, names: Names) -> Predictions:
@@ -184,25 +200,26 @@ def _members(raw: Sequence[RawBoxes]) -> tuple[tuple[int, ...], list[np.ndarray]
 def _images(one: RawBoxes, pool: pa.Table, names: Names) -> np.ndarray:
     """Each box's row in the pool, -1 where the pool lacks its image; checks the values image by image."""
     at, called = _encoded(one.image_ids)
-    unknown = [image for image in called if image not in names.image_ids]
-    if unknown:
-        example = next(iter(names.image_ids), None)
+    ids, is_unknown = names.meant(called)
+    if is_unknown.any():
+        unknown = called.filter(pa.array(is_unknown)).to_pylist()
+        example = names.images[0].as_py() if len(names.images) else None
         raise AnnotationError(
             f"{one.path}: boxes of {len(unknown)} images that the source does not list",
             got=some(map(repr, unknown)),
-            expected=f"image_id: one of {len(set(names.image_ids.values()))} such as {example!r}",
-            fix=nearest(str(unknown[0]), [i for i in names.image_ids if isinstance(i, str)][:10_000])
+            expected=f"image_id: one of {len(names.images)} such as {example!r}",
+            fix=nearest(str(unknown[0]), names.images.slice(0, 10_000).to_pylist())
             or "use the source's ids or file names",
         )  # fmt: skip
-    ids = [names.image_ids[image] for image in called]
     _check_values(one, at, ids)
-    row = {image_id: number for number, image_id in enumerate(pool["image_id"].to_pylist())}
-    return np.array([row.get(image_id, -1) for image_id in ids], np.int64)[at]
+    rows = pc.index_in(ids, value_set=pool["image_id"])
+    return rows.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)[at]
 
 
 def _labels(one: RawBoxes, names: Names) -> tuple[np.ndarray, list[str]]:
     """Each box's class as a position in a list of names."""
-    at, called = _encoded(one.labels)
+    at, values = _encoded(one.labels)
+    called = values.to_pylist()
     if one.labels_are_ids and names.categories:
         unknown = [label for label in called if label not in names.categories]
         expected = some([f"{key!r} ({name})" for key, name in names.categories.items()], 9)
@@ -222,19 +239,19 @@ def _labels(one: RawBoxes, names: Names) -> tuple[np.ndarray, list[str]]:
     return at, known
 
 
-def _encoded(values: pa.ChunkedArray) -> tuple[np.ndarray, list[Any]]:
+def _encoded(values: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
     """Positions in the list of different values, and that list."""
     encoded = pa.chunked_array(values.dictionary_encode().chunks, pa.dictionary(pa.int32(), values.type))
     if not len(encoded):
-        return np.zeros(0, np.int64), []
+        return np.zeros(0, np.int64), pa.array([], values.type)
     whole = encoded.unify_dictionaries()
     at = np.concatenate([chunk.indices.to_numpy(zero_copy_only=False) for chunk in whole.chunks])
-    return at.astype(np.int64), whole.chunk(0).dictionary.to_pylist()
+    return at.astype(np.int64), whole.chunk(0).dictionary
 
 
-def _check_values(one: RawBoxes, at: Int[np.ndarray, " k"], ids: Sequence[str]) -> None:
+def _check_values(one: RawBoxes, at: Int[np.ndarray, " k"], ids: pa.Array) -> None:
     def who(bad: Any) -> str:
-        return some([ids[i] for i in np.unique(at[bad])])
+        return some(ids.take(pa.array(np.unique(at[bad]))).to_pylist())
 
     p, boxes, lists = one.probabilities, one.boxes_xyxy_px, one.class_probabilities
     numbers = [boxes, p[:, None], *([] if lists is None else [lists])]

@@ -1,7 +1,7 @@
 """The images that may be picked: listing, checking, reading, decoding."""
 
 from poolscout.pool.decode import decode_fitted, decode_image
-from poolscout.pool.digest import files_digest, rows_digest, source_digest
+from poolscout.pool.digest import files_digest, source_digest
 from poolscout.pool.fit import FittedImage, fit_image
 from poolscout.pool.limit import QuarantineLimit, check_listing
 from poolscout.pool.listing import PoolListing, list_pool
@@ -14,5 +14,5 @@ from poolscout.pool.uris import Uris
 __all__ = [
     "FittedImage", "ImageReader", "PoolListing", "QuarantineLimit", "RejectedImage", "Storage", "Uris",
     "check_listing", "container_of", "decode_fitted", "decode_image", "file_state", "files_digest", "fit_image",
-    "is_plain_file", "kind_of", "list_pool", "rows_digest", "source_digest", "states_of_files",
+    "is_plain_file", "kind_of", "list_pool", "source_digest", "states_of_files",
 ]  # fmt: skip

@@ -20,8 +20,6 @@ from poolscout.pool.sources.videos import videos_of
 from poolscout.pool.storage import Storage, states_of_files
 from poolscout.tables.manifest import file_hash, fingerprint
 
-_BATCH_ROWS = 10_000
-
 
 def source_digest(config: PoolConfig, storage: Storage | None = None) -> str:
     """Of a json or list its bytes; of a folder its images' names and sizes; of tars, videos and objects their states.
@@ -54,15 +52,6 @@ def files_digest(uris: pa.ChunkedArray) -> str:
             digest.update(before + json.dumps([uri.as_py(), state(uri.as_py())]).encode())
             before = b", "
     digest.update(b"]")
-    return digest.hexdigest()
-
-
-def rows_digest(table: pa.Table) -> str:
-    """Of a table's plain values, row by row; the same however it is cut into chunks."""
-    digest = hashlib.sha256()
-    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
-        for row in zip(*batch.to_pydict().values(), strict=True):
-            digest.update(f"{json.dumps(row)}\n".encode())
     return digest.hexdigest()
 
 

@@ -16,6 +16,7 @@ from poolscout.engine.local import ThreadExecutor
 from poolscout.errors import ConfigError, DataError, some
 from poolscout.pool.columns import pool_columns, taken, unified
 from poolscout.pool.decode import upright_size
+from poolscout.pool.kept import KeptBatches, table_digest
 from poolscout.pool.rejected import RejectedImage
 from poolscout.pool.sources import SourceBatch, read_source
 from poolscout.pool.sources.base import Rejected, Size, rejected_table
@@ -39,7 +40,12 @@ class PoolListing:
     quarantine: pa.Table
 
 
-def list_pool(config: PoolConfig, storage: Storage | None = None, progress: Listener | None = None) -> PoolListing:
+def list_pool(
+    config: PoolConfig,
+    storage: Storage | None = None,
+    progress: Listener | None = None,
+    kept: KeptBatches | None = None,
+) -> PoolListing:
     """List a source and check every image's header; no image is decoded.
 
     What is held grows with the pool in Arrow columns only; Python objects exist for a batch at a time (for the images
@@ -49,18 +55,20 @@ def list_pool(config: PoolConfig, storage: Storage | None = None, progress: List
         config: the source, and how to read it.
         storage: reads the bytes; default: as the config says.
         progress: told how many images are listed so far, and in words how many were found; nobody knows of how many.
+        kept: batches that an earlier attempt has checked, and where this one's go; default: nothing is kept.
 
     Raises:
         ConfigError: `sequence` or `frame` names a column that the source does not have, or frames that are no numbers;
             `check: none` where the source does not give every image's size.
         DataError: the source cannot be read, names an image twice, or no image of it can be used.
     """
-    storage = storage or Storage.of(config)
-    batches = _batches(config, storage, progress or (lambda *_: None))
+    storage, kept = storage or Storage.of(config), kept or KeptBatches()
+    batches = _batches(config, storage, progress or (lambda *_: None), kept)
     quarantine = pa.concat_tables([batch.rejected for batch in batches] or [rejected_table([])])
     quarantine = quarantine.take(pc.sort_indices(quarantine, [("image_id", "ascending"), ("reason", "ascending")]))
     images = pa.concat_tables([batch.images for batch in batches] or [_no_images()])
     if not images.num_rows:
+        kept.clear()  # what is wrong may be mended without a change that the source shows
         raise DataError(
             f"pool.source: no image of {config.source} can be used",
             got=_reasons(quarantine) or "no images", expected="at least one image",
@@ -71,18 +79,18 @@ def list_pool(config: PoolConfig, storage: Storage | None = None, progress: List
     return PoolListing(pool_columns(taken(images, order), taken(metadata, order), config), quarantine)
 
 
-def _batches(config: PoolConfig, storage: Storage, progress: Listener) -> list[SourceBatch]:
+def _batches(config: PoolConfig, storage: Storage, progress: Listener, kept: KeptBatches) -> list[SourceBatch]:
     """All batches of the source, checked. An image of one that needs no check is listed as soon as it is found."""
     found: list[SourceBatch] = []
     n_found = n_listed = 0
-    for batch in read_source(config, storage):
+    for batch in read_source(config, storage, kept):
         found.append(batch)
         n_found += batch.images.num_rows
         n_listed += 0 if _needs_check(batch, config) else batch.images.num_rows
         progress(n_listed, f"{n_found:,} found")
     _check_ids(found, config)
     checked: list[SourceBatch] = []
-    for before, batch in zip(found, _checked(found, config, storage), strict=True):
+    for before, batch in zip(found, _checked(found, config, storage, kept), strict=True):
         checked.append(batch)
         n_listed += before.images.num_rows if _needs_check(before, config) else 0
         progress(n_listed, f"{n_found:,} found")
@@ -109,19 +117,25 @@ def _check_ids(batches: Iterable[SourceBatch], config: PoolConfig) -> None:
         )  # fmt: skip
 
 
-def _checked(batches: Iterable[SourceBatch], config: PoolConfig, storage: Storage) -> Iterable[SourceBatch]:
+def _checked(
+    batches: Iterable[SourceBatch], config: PoolConfig, storage: Storage, kept: KeptBatches
+) -> Iterable[SourceBatch]:
     """The batches with every size filled in, and images that cannot be used among the rejected."""
-    n_workers = min(16, 4 * (os.cpu_count() or 1))  # mostly waiting for files
-    for batch in batches:
+    for number, batch in enumerate(batches):
         if config.check == "none":
             yield _trusted(batch, config)
         elif batch.checked:
             yield batch
         else:
-            chunks = [batch.images.slice(start, _CHUNK) for start in range(0, batch.images.num_rows, _CHUNK)]
-            check = partial(_check_chunk, max_pixels=config.max_pixels, storage=storage)
-            found = [size for sizes in ThreadExecutor(n_workers).map(check, chunks) for size in sizes]
-            yield _kept(batch, found)
+            yield kept(("batch", number, table_digest(batch.images)), partial(_looked_at, batch, config, storage))
+
+
+def _looked_at(batch: SourceBatch, config: PoolConfig, storage: Storage) -> SourceBatch:
+    n_workers = min(16, 4 * (os.cpu_count() or 1))  # mostly waiting for files
+    chunks = [batch.images.slice(start, _CHUNK) for start in range(0, batch.images.num_rows, _CHUNK)]
+    check = partial(_check_chunk, max_pixels=config.max_pixels, storage=storage)
+    found = [size for sizes in ThreadExecutor(n_workers).map(check, chunks) for size in sizes]
+    return _sized(batch, found)
 
 
 def _trusted(batch: SourceBatch, config: PoolConfig) -> SourceBatch:
@@ -161,7 +175,7 @@ def _check(uri: str, said: Size, max_pixels: int, storage: Storage) -> tuple[int
     return found
 
 
-def _kept(batch: SourceBatch, found: list[tuple[int, int] | RejectedImage]) -> SourceBatch:
+def _sized(batch: SourceBatch, found: list[tuple[int, int] | RejectedImage]) -> SourceBatch:
     sizes = [(0, 0) if isinstance(size, RejectedImage) else size for size in found]
     images = batch.images.drop_columns(["width", "height"])
     images = images.append_column("width", pa.array([width for width, _ in sizes], pa.int32()))

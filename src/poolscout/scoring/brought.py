@@ -15,13 +15,12 @@ from poolscout.config import ScoringConfig
 from poolscout.detector.decode import Detections
 from poolscout.detector.gives import BOXES, CLASS_PROBABILITIES, MEMBERS, Gives
 from poolscout.formats.predictions import Predictions
-from poolscout.pool import rows_digest
 from poolscout.scoring.boxes import fuse_members
 from poolscout.scoring.plan import N_CLASSES, Plan
 from poolscout.scoring.registry import ENSEMBLE_BOXES, MEMBER_BOXES, Input
 from poolscout.scoring.shards import BOX_COLUMNS, score_rows
 from poolscout.tables.declared import DETECTIONS, QUARANTINE, SCORES
-from poolscout.tables.manifest import fingerprint
+from poolscout.tables.manifest import fingerprint, rows_digest
 from poolscout.tables.shardfolder import ShardFolder
 
 _ORDER = (("detections", DETECTIONS), ("quarantine", QUARANTINE), ("scores", SCORES))

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from poolscout.errors import CorruptPartError, TableError, some
 from poolscout.tables.atomic import write_json
 
 MANIFEST_VERSION = 1
+_BATCH_ROWS = 10_000
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,15 @@ def file_hash(path: Path) -> str:
         return fingerprint({str(f.relative_to(path)): file_hash(f) for f in _files(path)})
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def rows_digest(table: pa.Table) -> str:
+    """Of a table's plain values, row by row; the same however it is cut into chunks."""
+    digest = hashlib.sha256()
+    for batch in table.to_batches(max_chunksize=_BATCH_ROWS):
+        for row in zip(*batch.to_pydict().values(), strict=True):
+            digest.update(f"{json.dumps(row)}\n".encode())
+    return digest.hexdigest()
 
 
 def manifest_path(folder: Path, stage: str) -> Path:

@@ -12,7 +12,7 @@ from poolscout.errors import ConfigError, DataError
 from poolscout.formats.annotations import tell_format
 from poolscout.pool.names import is_image_name
 from poolscout.pool.sources.annotated import from_annotations
-from poolscout.pool.sources.base import SourceBatch, is_folder
+from poolscout.pool.sources.base import Keep, SourceBatch, is_folder, keep_nothing
 from poolscout.pool.sources.file_list import from_list
 from poolscout.pool.sources.folder import from_folder
 from poolscout.pool.sources.manifest import from_parquet
@@ -23,9 +23,18 @@ from poolscout.pool.video import VIDEO_SUFFIXES, is_video
 
 __all__ = ["SourceBatch", "kind_of", "read_source"]
 
-_KINDS: dict[str, Callable[[PoolConfig, Storage], Iterator[SourceBatch]]] = {
-    "coco": from_annotations, "yolo": from_annotations, "voc": from_annotations, "folder": from_folder,
-    "list": from_list, "parquet": from_parquet, "tar": from_tar, "video": from_videos,
+Reader = Callable[[PoolConfig, Storage, Keep], Iterator[SourceBatch]]
+
+
+def _at_once(read: Callable[[PoolConfig, Storage], Iterator[SourceBatch]]) -> Reader:
+    """A source that is read quickly: what is slow are its images' headers, which are kept batch by batch."""
+    return lambda config, storage, keep: read(config, storage)
+
+
+_KINDS: dict[str, Reader] = {
+    "coco": _at_once(from_annotations), "yolo": _at_once(from_annotations), "voc": _at_once(from_annotations),
+    "folder": _at_once(from_folder), "list": _at_once(from_list), "parquet": _at_once(from_parquet),
+    "tar": from_tar, "video": from_videos,
 }  # fmt: skip
 _KIND_OF_SUFFIX = {
     ".json": "coco", ".parquet": "parquet", ".pq": "parquet", ".txt": "list", ".list": "list", ".tar": "tar",
@@ -35,14 +44,17 @@ _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 _LOOKED_AT = 1000  # names of a folder that tell what is in it
 
 
-def read_source(config: PoolConfig, storage: Storage) -> Iterator[SourceBatch]:
-    """What `config.source` names, a batch at a time; no image is opened, but for headers inside tar shards.
+def read_source(config: PoolConfig, storage: Storage, keep: Keep = keep_nothing) -> Iterator[SourceBatch]:
+    """What `config.source` names, a batch at a time; no image is opened, but for headers inside tar shards and videos.
+
+    Args:
+        keep: is asked for each shard or video by its name, and makes its batch or has it already.
 
     Raises:
         DataError: it is missing, cannot be read or is not what `config.format` says.
         ConfigError: `format: auto` cannot tell what it is.
     """
-    return _KINDS[kind_of(config, storage)](config, storage)
+    return _KINDS[kind_of(config, storage)](config, storage, keep)
 
 
 def kind_of(config: PoolConfig, storage: Storage) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,6 +38,14 @@ class SourceBatch:
     metadata: pa.Table
     rejected: pa.Table
     checked: bool = False
+
+
+Keep = Callable[[Any, Callable[[], SourceBatch]], SourceBatch]  # a batch's key, and how it is made
+
+
+def keep_nothing(key: Any, make: Callable[[], SourceBatch]) -> SourceBatch:
+    """A `Keep` that makes every batch anew."""
+    return make()
 
 
 def batch_of(

@@ -24,6 +24,7 @@ from poolscout.pool.decode import size_in_header
 from poolscout.pool.names import UNSAFE, is_image_name, last_number, shown, unsafe_member
 from poolscout.pool.rejected import RejectedImage
 from poolscout.pool.sources.base import (
+    Keep,
     Rejected,
     Size,
     SourceBatch,
@@ -41,12 +42,16 @@ _MOST_SHARDS = 1_000_000
 _RANGE = re.compile(r"\{([0-9]+)\.\.([0-9]+)\}|\{([^{}]*,[^{}]*)\}")
 
 
-def from_tar(config: PoolConfig, storage: Storage) -> Iterator[SourceBatch]:
+def from_tar(config: PoolConfig, storage: Storage, keep: Keep) -> Iterator[SourceBatch]:
     """A batch a shard, several shards at a time; headers of the images are read along the way."""
     shards = shards_of(config.source, storage)
     n_workers = min(16, 4 * (os.cpu_count() or 1), len(shards))  # mostly waiting for storage
     max_pixels = config.max_pixels if config.check == "headers" else None
-    yield from ThreadExecutor(n_workers).map(partial(_list_shard, storage=storage, max_pixels=max_pixels), shards)
+
+    def listed(shard: tuple[str, str]) -> SourceBatch:
+        return keep(("shard", *shard), partial(_list_shard, shard, storage, max_pixels))
+
+    yield from ThreadExecutor(n_workers).map(listed, shards)
 
 
 def shards_of(source: Path | str, storage: Storage) -> list[tuple[str, str]]:

@@ -12,16 +12,19 @@ from poolscout.engine.local import ThreadExecutor
 from poolscout.errors import DataError
 from poolscout.pool.names import UNSAFE, leads_out, shown
 from poolscout.pool.rejected import RejectedImage
-from poolscout.pool.sources.base import IMAGES, SourceBatch, is_folder, no_columns, rejected_table, uri_of
+from poolscout.pool.sources.base import IMAGES, Keep, SourceBatch, is_folder, no_columns, rejected_table, uri_of
 from poolscout.pool.sources.folder import local_names, shown_entries
 from poolscout.pool.storage import Storage
 from poolscout.pool.video import is_video, list_video
 
 
-def from_videos(config: PoolConfig, storage: Storage) -> Iterator[SourceBatch]:
+def from_videos(config: PoolConfig, storage: Storage, keep: Keep) -> Iterator[SourceBatch]:
     """A batch a video: every `config.every`-th frame."""
     videos = videos_of(config.source, storage)
-    listed = partial(_list_video, config=config, storage=storage)
+
+    def listed(video: tuple[str, str]) -> SourceBatch:
+        return keep(("video", *video), partial(_list_video, video, config, storage))
+
     yield from ThreadExecutor(min(os.cpu_count() or 1, len(videos))).map(listed, videos)
 
 
