@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
@@ -205,6 +205,7 @@ class RunConfig(Room):
         return self
 
 
+AnyRun = TypeVar("AnyRun", bound=RunConfig)
 PATH_KEYS = (
     ("pool", "source"), ("pool", "images"), ("evaluation", "annotations"), ("evaluation", "images"),
     ("labelling", "annotations"), ("labelling", "initial_labels"),
@@ -213,7 +214,12 @@ PATH_KEYS = (
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run's YAML, apply `a.b=c` overrides (values are YAML too) and check it.
+    """Read a run's YAML, apply `a.b=c` overrides (values are YAML too) and check it; see `load_as`."""
+    return load_as(RunConfig, path, overrides)
+
+
+def load_as(model: type[AnyRun], path: Path, overrides: Sequence[str] = ()) -> AnyRun:
+    """A run's YAML with overrides, checked as a `RunConfig` or a model of one.
 
     Raises:
         ConfigError: no such file, broken YAML, a key that does not exist (names the nearest), a value out of range.
@@ -228,7 +234,7 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a config", got=type(values).__name__, expected="keys such as pool: and rounds:")
-    return build_config(values, overrides, base=path.parent, where=str(path))
+    return build_as(model, values, overrides, base=path.parent, where=str(path))
 
 
 def parse_yaml(text: str, where: str) -> Any:
@@ -249,7 +255,15 @@ def parse_yaml(text: str, where: str) -> Any:
 def build_config(
     values: dict[str, Any], overrides: Sequence[str] = (), *, base: Path = Path(), where: str = "config"
 ) -> RunConfig:
-    """Check plain values and `a.b=c` overrides as a `RunConfig`; relative paths start at `base`.
+    """Check plain values and `a.b=c` overrides as a `RunConfig`; relative paths start at `base`; see `build_as`."""
+    return build_as(RunConfig, values, overrides, base=base, where=where)
+
+
+def build_as(
+    model: type[AnyRun], values: dict[str, Any], overrides: Sequence[str] = (), *, base: Path = Path(),
+    where: str = "config",
+) -> AnyRun:  # fmt: skip
+    """Plain values with overrides, checked as a `RunConfig` or a model of one.
 
     Raises:
         ConfigError: names the key, what was found and what was expected.
@@ -266,7 +280,7 @@ def build_config(
     shortlist = values.get("shortlist")
     if isinstance(shortlist, dict) and isinstance(tables := shortlist.get("tables"), dict):
         tables.update({name: str(locate(path, base)) for name, path in tables.items() if isinstance(path, str)})
-    return validated(RunConfig, values, where)
+    return validated(model, values, where)
 
 
 def build_selection(values: dict[str, Any], where: str = "selection") -> SelectionConfig:

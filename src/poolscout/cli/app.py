@@ -15,6 +15,7 @@ from poolscout.cli import (
     doctor,
     embed,
     evaluate,
+    experiment,
     heatmap,
     labels,
     plan,
@@ -57,6 +58,7 @@ for command in (
     evaluate.evaluate,
 ):
     app.command()(command)
+app.command()(experiment.experiment)
 app.command()(convert.convert)
 app.command()(quarantine.quarantine)
 app.command()(report.report)

@@ -13,6 +13,7 @@ from pydantic_core import PydanticUndefined
 
 from poolscout.cli.app import app
 from poolscout.config import RunConfig, ScorerChoice
+from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
 from poolscout.tables.atomic import write_text
 
 CONFIG_HEAD = """# The run's config
@@ -20,7 +21,7 @@ CONFIG_HEAD = """# The run's config
 Generated from `src/poolscout/config.py` by `make docs`; do not edit.
 
 A run is one YAML file; any key can be set on the command line: `--set training.members=6`. Paths are relative to the
-file. Keys that do not exist are refused.
+file. Keys that do not exist are refused. The room `experiment` is for `poolscout experiment`, which reads the rest too.
 """
 CLI_HEAD = """# The command line
 
@@ -31,13 +32,14 @@ Generated from `src/poolscout/cli/` by `make docs`; do not edit. `poolscout COMM
 def config_markdown() -> str:
     """Every config key with its default and meaning."""
     text = CONFIG_HEAD + _room("(top level)", RunConfig, skip_rooms=True)
-    for name, field in RunConfig.model_fields.items():
+    for name, field in ExperimentRunConfig.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             text += _room(f"{name}:", field.annotation, skip_rooms=True)
             for inner, below in field.annotation.model_fields.items():
                 if isinstance(below.annotation, type) and issubclass(below.annotation, BaseModel):
                     text += _room(f"{name}.{inner}:", below.annotation)
-    return text + _room("each of scoring.scorers:", ScorerChoice)
+    text += _room("each of scoring.scorers:", ScorerChoice)
+    return text + _room("each of experiment.strategies:", StrategyConfig)
 
 
 def _room(title: str, model: type[BaseModel], skip_rooms: bool = False) -> str:

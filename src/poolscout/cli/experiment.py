@@ -1,0 +1,72 @@
+"""`poolscout experiment`: a table of the paper on your own data, with intervals."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from poolscout.cli.console import (
+    AddressOption,
+    ConsoleProgress,
+    EngineOption,
+    JsonOption,
+    RedoOption,
+    SetOption,
+    WorkersOption,
+    engine_settings,
+    resumable,
+    show_table,
+    stdout,
+)
+
+
+def experiment(
+    kind: Annotated[str, typer.Argument(help="scoring, sampling, diversity or loop (docs/experiments.md).")],
+    config: Annotated[Path, typer.Argument(help="The YAML file of a run; its section experiment is read too.")],
+    overrides: SetOption = [],  # noqa: B006  (typer copies it)
+    out: Annotated[Path | None, typer.Option(help="The experiment's folder; default experiments/NAME-KIND.")] = None,
+    redo_stale: RedoOption = False,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare strategies over paired seeds; the same command continues an experiment that was stopped.
+
+    Example: `poolscout experiment loop examples/carla_driving.yaml --set experiment.seeds=10 --engine processes`
+    """
+    from poolscout.config_experiment import load_experiment
+    from poolscout.experiments.runner import run_experiment
+
+    settings = load_experiment(config, [*engine_settings(engine, workers, address), *overrides])
+    folder = out or Path("experiments") / f"{settings.name}-{kind}"
+    with resumable():
+        outcome = run_experiment(kind, settings, folder, progress=ConsoleProgress(), redo_stale=redo_stale)
+    found = outcome.findings
+    if as_json:
+        typer.echo(_json(asdict(found) | {"written": str(folder)}))
+        return
+    show_table([_row(summary) for summary in found.summaries])
+    for one in found.comparisons:
+        final = one.final
+        p = final.p if final.p_corrected is None else final.p_corrected
+        told = f"wMAP {final.difference.mean:+.4f}, p = {p:.3f}: {final.verdict}"
+        stdout.print(escape(f"{one.strategy} against {one.baseline}: {told}"))
+    stdout.print(escape(f"written  {folder}"))
+
+
+def _row(summary: Any) -> dict[str, Any]:
+    final, cost = summary.final["wMAP"], summary.cost
+    between = "–" if final.low is None else f"{final.low:.4f} … {final.high:.4f}"
+    figures = {"strategy": summary.title, "seeds": summary.seeds, "wMAP": f"{final.mean:.4f}", "95 %": between}
+    return figures | {"images": round(cost["images"].mean), "boxes": round(cost["boxes"].mean)}
+
+
+def _json(found: dict[str, Any]) -> str:
+    import json
+
+    return json.dumps(found, indent=1, default=str)

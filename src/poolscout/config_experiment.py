@@ -1,0 +1,81 @@
+"""The config's room of experiments: which strategies are compared, over how many seeds, on what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from poolscout.config import RunConfig, ScorerChoice, load_as
+from poolscout.config_room import Room
+from poolscout.config_selection import SelectionConfig
+
+NAME = r"^[\w.+-]+$"  # of a folder, too
+
+
+class StrategyConfig(Room):
+    title: str = Field("", description="what tables and charts call it; default: its name")
+    scorer: str | None = Field(None, description="the score that ranks; none: the sampler does not look at scores")
+    aggregate: str = Field("max", description="of the scorer")
+    k: int | None = Field(None, ge=1, description="of aggregate: top_k")
+    over: Literal["unlabelled", "all"] = Field("unlabelled", description="all = [X_u, X_l]: labelled images again too")
+    embeddings: str = Field("own", description="own: the first member's; else a name from experiment.embeddings")
+    selection: dict[str, Any] = Field({}, description="settings of `selection` in which this strategy differs")
+
+    @property
+    def choice(self) -> ScorerChoice | None:
+        """The score that ranks the images."""
+        return None if self.scorer is None else ScorerChoice(scorer=self.scorer, aggregate=self.aggregate, k=self.k)
+
+
+class ExperimentConfig(Room):
+    seeds: int = Field(10, ge=1, description="paired repetitions: same initial labels and weights for all strategies")
+    strategies: dict[str, StrategyConfig] | None = Field(None, description="by name; default: those of the experiment")
+    baselines: tuple[str, ...] = Field(("random",), description="strategies that the others are compared with")
+    embeddings: dict[str, str] = Field(
+        {}, description="by name, backbones for strategies that use others than their own: e.g. {dino: dinov2_vits14}"
+    )
+    full: bool = Field(True, description="also train on the labels of the whole pool, for each seed")
+    validation: float = Field(
+        0, ge=0, lt=1, description="share of the pool's images, whole sequences, to measure on in place of the test set"
+    )
+    targets: tuple[float, ...] = Field((), description="wMAP whose cost is told; default: shares of the whole pool's")
+    near_duplicates: int = Field(
+        12, ge=-1, le=256, description="bits of 256 up to which the hashes of two images look alike; -1: not checked"
+    )
+
+    @field_validator("strategies")
+    @classmethod
+    def _names_are_folders(cls, strategies: dict[str, StrategyConfig] | None) -> dict[str, StrategyConfig] | None:
+        for name in strategies or {}:
+            if not re.fullmatch(NAME, name) or name in ("start", "full"):
+                raise ValueError(f"a strategy's name: letters, digits, . _ + -, not start or full; got {name!r}")
+        return strategies
+
+
+class ExperimentRunConfig(RunConfig):
+    """A run's config, and what is to be compared with it."""
+
+    experiment: ExperimentConfig = ExperimentConfig()
+
+    @model_validator(mode="after")
+    def _labels_are_known(self) -> ExperimentRunConfig:
+        if self.labelling.mode != "oracle":
+            raise ValueError("an experiment needs labels that are known already: labelling.mode: oracle")
+        return self
+
+    def selection_of(self, strategy: StrategyConfig) -> SelectionConfig:
+        """The settings of a strategy's selections."""
+        return SelectionConfig.model_validate({**self.selection.model_dump(), "sampler": "top-n", **strategy.selection})
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentRunConfig:
+    """Read the YAML of a run or an experiment; see `load_config`.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return load_as(ExperimentRunConfig, path, overrides)

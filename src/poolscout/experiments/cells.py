@@ -1,0 +1,163 @@
+"""One cell of an experiment: a strategy's rounds from a seed's start. Cells know nothing of each other.
+
+The start of a seed (initial labels, their ensemble, its scores) is made once and shared by the seed's strategies; every
+training of a round takes the same number of steps, whatever the strategy. All is done by the stages of a run, so that
+a cell that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from poolscout import labelling, stages
+from poolscout.config import ScorerChoice, ScoringConfig
+from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
+from poolscout.engine import SerialExecutor, tell
+from poolscout.engine.progress import SilentProgress
+from poolscout.experiments.split import held_out
+from poolscout.selection import needs_embeddings
+from poolscout.tables.runfolder import RunFolder
+from poolscout.training.member import n_steps
+from poolscout.world import Arm, World, open_world
+
+START, FULL = "start", "full"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What a worker needs for any cell.
+
+    Attributes:
+        strategies: by name.
+        embeddings: by name, folders of embeddings of the whole pool.
+    """
+
+    world: World
+    config: ExperimentRunConfig
+    strategies: dict[str, StrategyConfig]
+    embeddings: dict[str, Path]
+
+
+def open_cells(config: ExperimentRunConfig, strategies: dict[str, StrategyConfig], out: Path, alone: bool) -> Cells:
+    """What was listed before, opened again.
+
+    Args:
+        alone: this process has the machine's cores, or GPU, for itself; else a training keeps to one core.
+    """
+    if not alone:
+        torch.set_num_threads(1)
+    world = open_experiment(config, out)
+    return Cells(world, config, strategies, {name: embeddings_path(out, name) for name in config.experiment.embeddings})
+
+
+def open_experiment(config: ExperimentRunConfig, out: Path, folder: RunFolder | None = None) -> World:
+    """The world of all cells; its test images are the test set, or those held out from the pool for validation."""
+    share = config.experiment.validation
+    if share:
+        unseen = config.evaluation.model_copy(update={"annotations": None, "images": None})
+        config = config.model_copy(update={"evaluation": unseen})
+    world = open_world(folder or RunFolder(out), config, SilentProgress(), SerialExecutor())
+    return held_out(world, share) if share else world
+
+
+def embeddings_path(out: Path, name: str) -> Path:
+    """Folder of a backbone's embeddings of the pool."""
+    return out / "embeddings" / name
+
+
+def seed_path(out: Path, seed: int) -> Path:
+    """Folder of a seed's cells."""
+    return out / "seeds" / f"seed-{seed:03d}"
+
+
+def play_start(cells: Cells, seed: int) -> None:
+    """Initial labels, their ensemble, its figures, and all scores that any strategy ranks by."""
+    choices = dict.fromkeys(s.choice for s in cells.strategies.values() if s.choice is not None)
+    is_scored = bool(choices) or any(_looks(cells, strategy) for strategy in cells.strategies.values())
+    over = "all" if any(strategy.over == "all" for strategy in cells.strategies.values()) else "unlabelled"
+    world, arm = _at(cells, seed, 0, tuple(choices), over), _start(cells, seed)
+    labelling.label_initial(world, arm)
+    labelling.freeze_labels(world, arm, 0)
+    stages.train(world, arm, 0)
+    stages.evaluate(world, arm, 0)
+    if is_scored:
+        stages.score(world, arm, 0)
+    tell((seed, START, 0))
+
+
+def play(cells: Cells, cell: tuple[int, str]) -> None:
+    """All rounds of a strategy from the start of its seed; or one training on the whole pool."""
+    seed, name = cell
+    if name == FULL:
+        _play_full(cells, seed)
+        return
+    strategy, start = cells.strategies[name], _start(cells, seed)
+    arm = Arm(
+        seed_path(cells.world.folder.path, seed) / name,
+        f"{name}, ",
+        cells.config.selection_of(strategy),
+        cells.config.training.members,
+        start=start.path,
+        rank_by=None if strategy.choice is None else strategy.choice.column,
+        embeddings=cells.embeddings.get(strategy.embeddings),
+    )
+    choices = () if strategy.choice is None else (strategy.choice,)
+    for number in range(cells.config.rounds + 1):
+        world = _at(cells, seed, number, choices, strategy.over)
+        if number == 0:
+            labelling.label_initial(world, arm)
+        labelling.freeze_labels(world, arm, number)
+        if number > 0:
+            stages.train(world, arm, number)
+            stages.evaluate(world, arm, number)
+            tell((seed, name, number))
+        if number < cells.config.rounds:
+            if number > 0 and _looks(cells, strategy):
+                stages.score(world, arm, number)
+            stages.select(world, arm, number)
+            labelling.label(world, arm, number)
+
+
+def _play_full(cells: Cells, seed: int) -> None:
+    arm = Arm(
+        seed_path(cells.world.folder.path, seed) / FULL, "whole pool, ", cells.config.selection,
+        cells.config.training.members,
+    )  # fmt: skip
+    world = _world(cells, seed, cells.world.pool.num_rows)
+    labelling.label_everything(world, arm)
+    labelling.freeze_labels(world, arm, 0)
+    stages.train(world, arm, 0)
+    stages.evaluate(world, arm, 0)
+    tell((seed, FULL, 0))
+
+
+def _start(cells: Cells, seed: int) -> Arm:
+    path = seed_path(cells.world.folder.path, seed) / START
+    return Arm(path, "", cells.config.selection, cells.config.training.members)
+
+
+def _looks(cells: Cells, strategy: StrategyConfig) -> bool:
+    """Whether a strategy needs a pass over the pool."""
+    return strategy.scorer is not None or (
+        strategy.embeddings == "own" and needs_embeddings(cells.config.selection_of(strategy))
+    )
+
+
+def _at(cells: Cells, seed: int, number: int, choices: tuple[ScorerChoice, ...], over: str) -> World:
+    """The world of a round of a seed; it scores what is asked for."""
+    config = cells.config
+    world = _world(cells, seed, config.labelling.initial + number * config.selection.n)
+    asked = {"over": over} | ({"scorers": choices} if choices else {})
+    scoring: ScoringConfig = config.scoring.model_copy(update=asked)
+    return replace(world, config=world.config.model_copy(update={"scoring": scoring}))
+
+
+def _world(cells: Cells, seed: int, n_images: int) -> World:
+    """The world of a seed, in which every training takes the steps of so many images."""
+    steps = n_steps(n_images, cells.config.training)
+    training = cells.config.training.model_copy(update={"min_steps": steps, "max_steps": steps})
+    config = cells.world.config.model_copy(update={"seed": cells.config.seed + seed, "training": training})
+    return replace(cells.world, config=config)

@@ -1,0 +1,215 @@
+"""What the figures of an experiment say: intervals, curves, cost, and which differences are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from poolscout.experiments.cells import FULL
+from poolscout.experiments.results import Point, by_seed
+from poolscout.experiments.statistics import (
+    Interval,
+    Paired,
+    area_under,
+    corrected,
+    cost_to_reach,
+    mean_interval,
+    paired,
+)
+
+COSTS = ("images", "boxes")
+SHARES_OF_FULL = (0.8, 0.9, 1.0)  # targets where none are set: of the whole pool's mean wMAP
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One strategy at the end of its rounds, over all seeds.
+
+    Attributes:
+        final: metric → interval, after the last round.
+        cost: images (unique), boxes, sequences → interval, after the last round.
+        boxes_per_class: class → mean number.
+        area: images, boxes → interval of the mean wMAP along the curve between the costs all strategies have been at;
+            None where there is a single round with the same cost, or curves do not overlap.
+        to_reach: target → images, boxes → the mean cost at which seeds reached it, and how many did.
+    """
+
+    name: str
+    title: str
+    seeds: int
+    final: dict[str, Interval]
+    cost: dict[str, Interval]
+    boxes_per_class: dict[str, float]
+    area: dict[str, Interval | None]
+    to_reach: dict[float, dict[str, tuple[float | None, int]]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One strategy against a baseline.
+
+    Attributes:
+        final: in wMAP after the last round.
+        area: images, boxes → in the area under the curve.
+    """
+
+    strategy: str
+    baseline: str
+    final: Paired
+    area: dict[str, Paired | None]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that is told of an experiment.
+
+    Attributes:
+        seeds: those of which all cells are finished; only these count.
+        full: metric → interval of the members trained on the whole pool; None without them.
+        per_round: strategy → for each round, wMAP, AP50 and AP, images, boxes → interval.
+    """
+
+    seeds: tuple[int, ...]
+    summaries: tuple[Summary, ...]
+    comparisons: tuple[Comparison, ...]
+    full: dict[str, Interval] | None
+    per_round: dict[str, list[dict[str, Interval]]]
+
+
+def compare(
+    points: Sequence[Point], titles: Mapping[str, str], baselines: Sequence[str], rounds: int,
+    targets: Sequence[float] = (), metric: str = "wMAP",
+) -> Findings:  # fmt: skip
+    """Summaries and paired comparisons of the seeds whose cells are all finished.
+
+    Args:
+        points: of all cells.
+        titles: name → title of each strategy, in the order in which they are shown.
+        baselines: names of the strategies that the others are compared with.
+        rounds: how many each strategy has.
+        targets: figures whose cost is told.
+        metric: what is compared.
+
+    Returns:
+        the p of each kind of figure (end, area over images, area over boxes) is corrected over all its comparisons.
+    """
+    curves = {name: by_seed(points, name) for name in titles}
+    seeds = tuple(sorted(
+        seed for seed in {point.seed for point in points}
+        if all(len(curves[name].get(seed, [])) == rounds + 1 for name in titles)
+    ))  # fmt: skip
+    full = _full(points, seeds)
+    if not seeds:
+        return Findings((), (), (), full, {})
+    if not targets and full is not None:
+        targets = [share * full[metric].mean for share in SHARES_OF_FULL]
+    limits = {cost: _shared_range(curves, seeds, cost) for cost in COSTS}
+    areas = {name: {cost: _areas(curves[name], seeds, cost, metric, limits[cost]) for cost in COSTS} for name in titles}
+    summaries = tuple(
+        _summary(name, title, curves[name], seeds, areas[name], targets, metric) for name, title in titles.items()
+    )
+    ends = {name: [_value(curves[name][seed][-1], metric) for seed in seeds] for name in titles}
+    pairs = [(name, base) for base in baselines if base in titles for name in titles if name not in baselines]
+    pairs += [(a, b) for i, b in enumerate(baselines) for a in baselines[i + 1 :] if a in titles and b in titles]
+    final = _corrected(pairs, ends)
+    over = {
+        cost: _corrected(pairs, {name: of for name in titles if (of := areas[name][cost]) is not None})
+        for cost in COSTS
+    }  # fmt: skip
+    comparisons = tuple(
+        Comparison(a, b, final[a, b], {cost: over[cost].get((a, b)) for cost in COSTS}) for a, b in pairs
+    )
+    per_round = {
+        name: [_round(curves[name], seeds, number) for number in range(rounds + 1)] for name in titles
+    }  # fmt: skip
+    return Findings(seeds, summaries, comparisons, full, per_round)
+
+
+def _corrected(
+    pairs: Sequence[tuple[str, str]], figures: Mapping[str, Sequence[float]]
+) -> dict[tuple[str, str], Paired]:
+    found = {f"{a}\n{b}": paired(figures[a], figures[b]) for a, b in pairs if a in figures and b in figures}
+    return {(a, b): one for key, one in corrected(found).items() for a, b in [key.split("\n")]}
+
+
+def _summary(
+    name: str, title: str, curve: Mapping[int, list[Point]], seeds: Sequence[int],
+    areas: Mapping[str, list[float] | None], targets: Sequence[float], metric: str,
+) -> Summary:  # fmt: skip
+    ends = [curve[seed][-1] for seed in seeds]
+    metrics = [key for key in ends[0].figures if all(end.figures.get(key) is not None for end in ends)]
+    cost = {"images": _unique, "boxes": _boxes, "sequences": lambda point: float(point.sequences)}
+    classes = ends[0].boxes_per_class
+    return Summary(
+        name, title, len(seeds),
+        {key: mean_interval([_value(end, key) for end in ends]) for key in metrics},
+        {key: mean_interval([of(end) for end in ends]) for key, of in cost.items()},
+        {cls: sum(end.boxes_per_class[cls] for end in ends) / len(ends) for cls in classes},
+        {key: None if values is None else mean_interval(values) for key, values in areas.items()},
+        {target: {key: _reached(curve, seeds, key, target, metric) for key in COSTS} for target in targets},
+    )  # fmt: skip
+
+
+def _round(curve: Mapping[int, list[Point]], seeds: Sequence[int], number: int) -> dict[str, Interval]:
+    points = [curve[seed][number] for seed in seeds]
+    metrics = [key for key in ("wMAP", "AP50", "AP") if all(p.figures.get(key) is not None for p in points)]
+    found = {key: mean_interval([_value(point, key) for point in points]) for key in metrics}
+    return found | {cost: mean_interval([_COST[cost](point) for point in points]) for cost in COSTS}
+
+
+def _reached(
+    curve: Mapping[int, list[Point]], seeds: Sequence[int], cost: str, target: float, metric: str
+) -> tuple[float | None, int]:
+    found = [cost_to_reach(*_xy(curve[seed], cost, metric), target) for seed in seeds]
+    reached = [value for value in found if value is not None]
+    return (sum(reached) / len(reached) if reached else None), len(reached)
+
+
+def _shared_range(
+    curves: Mapping[str, Mapping[int, list[Point]]], seeds: Sequence[int], cost: str
+) -> tuple[float, float] | None:
+    """The costs that every strategy of every seed has been at."""
+    of = _COST[cost]
+    low = max(of(curve[seed][0]) for curve in curves.values() for seed in seeds)
+    high = min(of(curve[seed][-1]) for curve in curves.values() for seed in seeds)
+    return (low, high) if low < high else None
+
+
+def _areas(
+    curve: Mapping[int, list[Point]], seeds: Sequence[int], cost: str, metric: str, limits: tuple[float, float] | None
+) -> list[float] | None:
+    if limits is None:
+        return None
+    return [area_under(*_xy(curve[seed], cost, metric), *limits) for seed in seeds]
+
+
+def _xy(points: Sequence[Point], cost: str, metric: str) -> tuple[list[float], list[float]]:
+    """Rising costs, and the figure at each; of rounds that cost nothing the last one counts."""
+    at = {_COST[cost](point): _value(point, metric) for point in points}
+    return list(at), list(at.values())
+
+
+def _full(points: Sequence[Point], seeds: Sequence[int]) -> dict[str, Interval] | None:
+    ends = [point for point in points if point.strategy == FULL and (point.seed in seeds or not seeds)]
+    if not ends:
+        return None
+    metrics = [key for key in ends[0].figures if all(end.figures.get(key) is not None for end in ends)]
+    found = {key: mean_interval([_value(end, key) for end in ends]) for key in metrics}
+    return found | {cost: mean_interval([_COST[cost](end) for end in ends]) for cost in COSTS}
+
+
+def _value(point: Point, metric: str) -> float:
+    value = point.figures[metric]
+    assert value is not None
+    return value
+
+
+def _unique(point: Point) -> float:
+    return float(point.unique)
+
+
+def _boxes(point: Point) -> float:
+    return float(point.boxes)
+
+
+_COST: dict[str, Callable[[Point], float]] = {"images": _unique, "boxes": _boxes}

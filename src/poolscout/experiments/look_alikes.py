@@ -1,0 +1,84 @@
+"""Frames that look alike: difference hashes, and the pairs of two sets whose hashes differ in a few bits only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import UInt64
+from PIL import Image
+
+from poolscout.engine import ThreadExecutor, available_cores
+from poolscout.errors import DataError, some
+from poolscout.pool import ImageReader, RejectedImage
+
+SIDE = 16  # a hash has SIDE² bits
+WORDS = SIDE * SIDE // 64
+_BLOCK = 2048
+
+
+def hashes(image_ids: Sequence[str], reader: ImageReader) -> UInt64[np.ndarray, "images words"]:
+    """256-bit difference hashes: in a 17 × 16 grey thumbnail, whether each pixel is brighter than its left neighbour.
+
+    Images that cannot be read have the hash of a black one; they are nobody's training or test image.
+    """
+
+    def of(image_id: str) -> np.ndarray:
+        try:
+            pixels = reader.read(image_id)
+        except RejectedImage:
+            return np.zeros(WORDS, np.uint64)
+        return difference_hash(pixels)
+
+    found = list(ThreadExecutor(available_cores()).map(of, image_ids))
+    return np.stack(found) if found else np.zeros((0, WORDS), np.uint64)
+
+
+def difference_hash(pixels: np.ndarray) -> UInt64[np.ndarray, " words"]:
+    """The hash of one image, uint8 [height, width, 3]."""
+    grey = Image.fromarray(pixels).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)
+    values = np.asarray(grey, np.int16)
+    return np.packbits(values[:, 1:] > values[:, :-1]).view(np.uint64)
+
+
+def closest(
+    ours: UInt64[np.ndarray, "n words"], theirs: UInt64[np.ndarray, "m words"], most: int
+) -> list[tuple[int, int, int]]:
+    """(our row, their row, differing bits) of each pair that differs in at most so many bits, the closest first."""
+    found: list[tuple[int, int, int]] = []
+    for start in range(0, len(ours), _BLOCK):
+        block = ours[start : start + _BLOCK, None, :]
+        bits = np.bitwise_count(block ^ theirs[None]).sum(2, dtype=np.int32)
+        rows, columns = np.nonzero(bits <= most)
+        found += zip((rows + start).tolist(), columns.tolist(), bits[rows, columns].tolist(), strict=True)
+    return sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
+
+
+def check_look_alikes(
+    learnt: pa.Table, measured: pa.Table, readers: tuple[ImageReader, ImageReader], most: int, where: str
+) -> None:
+    """Refuse a split in which an image to learn from and one to measure on look alike.
+
+    Args:
+        learnt, measured: column image_id.
+        readers: of either side.
+        most: differing bits of 256 up to which two images look alike; below 0 nothing is checked.
+        where: for the message: whose split it is.
+
+    Raises:
+        DataError: names the pairs.
+    """
+    if most < 0:
+        return
+    ids = [table["image_id"].to_pylist() for table in (learnt, measured)]
+    ours, theirs = (hashes(names, reader) for names, reader in zip(ids, readers, strict=True))
+    pairs = closest(ours, theirs, most)
+    if pairs:
+        told = [f"{ids[0][a]} ~ {ids[1][b]} ({bits} bits)" for a, b, bits in pairs]
+        raise DataError(
+            f"{where}: {len(pairs)} pairs of a training and a test image look alike", got=some(told),
+            expected=f"hashes that differ in more than {most} of {SIDE * SIDE} bits",
+            fix="move look-alike recordings to one side; or, where they are different places after all, lower "
+            "experiment.near_duplicates (below 0: no check)",
+        )  # fmt: skip

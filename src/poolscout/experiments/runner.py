@@ -1,0 +1,211 @@
+"""An experiment from top to bottom: split, guards, a start for each seed, every strategy from it, figures, page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from poolscout.assemble import logged, resolve_device
+from poolscout.config import ScorerChoice
+from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
+from poolscout.embedding import embed_pool, load_backbone, pretrained_weights
+from poolscout.engine import Executor, open_executor
+from poolscout.engine.progress import Progress, SilentProgress
+from poolscout.errors import ConfigError, nearest, some
+from poolscout.experiments.cells import FULL, Cells, embeddings_path, open_cells, open_experiment, play, play_start
+from poolscout.experiments.comparison import Findings, compare
+from poolscout.experiments.look_alikes import check_look_alikes
+from poolscout.experiments.presets import EXPERIMENTS, ONE_ROUND
+from poolscout.experiments.results import Point, check_effort, gather, write_results
+from poolscout.experiments.split import check_sequences
+from poolscout.scoring import check_scoring
+from poolscout.selection import check_constraints, check_sampler
+from poolscout.tables.manifest import Work, file_hash
+from poolscout.tables.runfolder import RunFolder
+from poolscout.world import World, claim, write_config
+
+LEAST_SEEDS = 6  # with fewer no paired test can pass
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """An experiment that is done: its figures, what they say, and where they lie."""
+
+    points: list[Point]
+    findings: Findings
+    path: Path
+
+
+def run_experiment(
+    kind: str, config: ExperimentRunConfig, out: Path, *, progress: Progress | None = None, redo_stale: bool = False
+) -> Outcome:
+    """Run all cells of an experiment into `out`, or those that are missing there; then compare.
+
+    Args:
+        kind: one of EXPERIMENTS: the strategies, unless `config.experiment.strategies` names others.
+        config: of the runs, and of the experiment.
+
+    Raises:
+        ConfigError: no such experiment, scorer, sampler or baseline.
+        DataError: images on both sides of the split; cells of unequal effort.
+        RunError: the folder holds another experiment.
+    """
+    progress = progress or SilentProgress()
+    config, strategies = settled(kind, config)
+    folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
+    with folder.lock():
+        claim(folder, config)
+        title = f"experiment {kind}"
+        with logged(progress, folder.path, title, config) as log, open_executor(config.engine) as workers:
+            folder.say = log.say
+            world = open_experiment(config, folder.path, folder)
+            check_strategies(config, strategies, world)
+            check_split(folder, world, config)
+            embed(folder, world, config, log, workers)
+            play_all(config, strategies, folder.path, log, workers)
+            write_config(folder, config)
+            return conclude(config, strategies, folder.path)
+
+
+def settled(kind: str, config: ExperimentRunConfig) -> tuple[ExperimentRunConfig, dict[str, StrategyConfig]]:
+    """The config with what the experiment fixes, and its strategies by name."""
+    if kind not in EXPERIMENTS:
+        raise ConfigError(
+            f"no experiment {kind!r}", got=kind, expected=", ".join(EXPERIMENTS), fix=nearest(kind, EXPERIMENTS) or ""
+        )
+    if kind in ONE_ROUND:
+        config = config.model_copy(update={"rounds": 1})
+    strategies = config.experiment.strategies or EXPERIMENTS[kind](config)
+    missing = [name for name in config.experiment.baselines if name not in strategies]
+    if missing:
+        raise ConfigError(
+            f"experiment.baselines: no such strategy: {some(missing)}", got=some(missing),
+            expected=some(strategies, 20), fix=nearest(missing[0], strategies) or "name a strategy",
+        )  # fmt: skip
+    # What no strategy ranks by is not computed.
+    choices = tuple(dict.fromkeys(s.choice for s in strategies.values() if s.choice is not None))
+    scoring = config.scoring.model_copy(update={"scorers": choices or (ScorerChoice(scorer="entropy"),)})
+    return config.model_copy(update={"scoring": scoring}), strategies
+
+
+def check_strategies(config: ExperimentRunConfig, strategies: dict[str, StrategyConfig], world: World) -> None:
+    """Refuse, before anything is trained, what no strategy could do.
+
+    Raises:
+        ConfigError, CapabilityError, DataError: no such scorer, sampler, class or backbone.
+    """
+    from poolscout.detector.gives import unet_gives
+
+    gives = unet_gives(config.detector, config.training.members)
+    for name, strategy in strategies.items():
+        selection = config.selection_of(strategy)
+        check_sampler(selection.sampler)
+        check_constraints(selection, world.classes, world.pool)
+        if strategy.choice is not None:
+            check_scoring((strategy.choice,), gives)
+        if strategy.embeddings != "own" and strategy.embeddings not in config.experiment.embeddings:
+            raise ConfigError(
+                f"strategy {name}: no embeddings called {strategy.embeddings!r}", got=strategy.embeddings,
+                expected=some(["own", *config.experiment.embeddings]),
+                fix="add them to experiment.embeddings, e.g. {dino: dinov2_vits14}",
+            )  # fmt: skip
+
+
+def check_split(folder: RunFolder, world: World, config: ExperimentRunConfig) -> None:
+    """Refuse images to measure on that are, or look like, images to learn from; looked at once.
+
+    Raises:
+        DataError: names the images.
+    """
+    test = world.test
+    if test is None:
+        raise ConfigError(
+            "an experiment measures on test images", got="neither evaluation.annotations nor experiment.validation",
+            expected="one of them",
+            fix="set experiment.validation to 0.25 to hold out a quarter of the pool's images, whole sequences",
+        )  # fmt: skip
+    work = Work(
+        "guard", {"near_duplicates": config.experiment.near_duplicates, "sequence": config.pool.sequence},
+        {"pool": file_hash(world.pool_path), "test": test.digest},
+    )  # fmt: skip
+
+    def do() -> None:
+        check_sequences(world.pool, test.images, config.pool.sequence, "pool and test images")
+        readers = (world.reader, test.reader)
+        check_look_alikes(
+            world.pool, test.images, readers, config.experiment.near_duplicates, "pool and test images"
+        )  # fmt: skip
+
+    folder.stage(folder.path / "guard", work, [], do)
+
+
+def embed(folder: RunFolder, world: World, config: ExperimentRunConfig, progress: Progress, executor: Executor) -> None:
+    """The pool's embeddings by other backbones, once for all cells."""
+    for name, backbone_name in config.experiment.embeddings.items():
+        at = embeddings_path(folder.path, name)
+        weights = pretrained_weights(backbone_name, progress.say)
+        backbone = load_backbone(backbone_name, weights, None, None, resolve_device(config.device, config.engine))
+        inputs = {"weights": backbone.weights, "pool": file_hash(world.pool_path)}
+        work = Work("embed", {"backbone": backbone_name}, inputs)
+
+        def do(at: Path = at, backbone: Any = backbone, name: str = name) -> None:
+            with progress.task(f"embedding the pool: {name}", world.pool.num_rows) as task:
+                embed_pool(
+                    world.pool, world.reader, backbone, at, executor=executor, say=progress.say,
+                    progress=lambda done, _: task.update(done),
+                )  # fmt: skip
+
+        folder.stage(at, work, [at / "embeddings", at / "quarantine"], do)
+
+
+def play_all(
+    config: ExperimentRunConfig, strategies: dict[str, StrategyConfig], out: Path, progress: Progress,
+    executor: Executor,
+) -> None:  # fmt: skip
+    """All starts, then all cells; each goes on where it was."""
+    seeds = range(config.experiment.seeds)
+    names = [*([FULL] if config.experiment.full else []), *strategies]
+    cells = [(seed, name) for seed in seeds for name in names]
+    total = len(seeds) * (len(strategies) * config.rounds + 1 + config.experiment.full)
+    opened = partial(open_cells, config, strategies, out, executor.shares_memory)
+    done = 0
+
+    with progress.task(f"{len(seeds)} seeds × {len(names)} strategies: trainings", total) as task:
+
+        def told(message: Any) -> None:
+            nonlocal done
+            done += 1
+            seed, name, number = message
+            task.update(done, f"seed {seed} {name} round {number}")
+
+        _through(executor, play_start, list(seeds), opened, told)
+        _through(executor, play, cells, opened, told)
+
+
+def _through(
+    executor: Executor, function: Callable[[Cells, Any], None], items: list[Any], opened: Callable[[], Cells],
+    listener: Callable[[Any], None],
+) -> None:  # fmt: skip
+    if executor.shares_memory:  # one after the other: a training keeps this process's cores, or its GPU, busy
+        from poolscout.engine import SerialExecutor
+
+        executor = SerialExecutor()
+    for _ in executor.map(function, items, setup=opened, listener=listener):
+        pass
+
+
+def conclude(config: ExperimentRunConfig, strategies: dict[str, StrategyConfig], out: Path) -> Outcome:
+    """The figures of what is finished, and what they say.
+
+    Raises:
+        DataError: cells of unequal training effort.
+    """
+    points = gather(out, config.experiment.seeds, strategies, config.rounds, config.experiment.full)
+    check_effort(points)
+    write_results(points, out)
+    titles = {name: strategy.title or name for name, strategy in strategies.items()}
+    findings = compare(points, titles, config.experiment.baselines, config.rounds, config.experiment.targets)
+    return Outcome(points, findings, out)

@@ -1,0 +1,120 @@
+"""What is learnt from and what is measured on: whole sequences held out, and no frame on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from poolscout.errors import DataError, some
+from poolscout.formats.annotations import read_annotations
+from poolscout.labels import sizes_of
+from poolscout.tables.declared import POOL
+from poolscout.tables.manifest import Work, file_hash, fingerprint
+from poolscout.tables.parquet import part_path, read_table, write_table
+from poolscout.world import TestSet, World
+
+SEED = 20_200_409  # of validation splits: the same for every seed and strategy
+
+
+def held_out(world: World, share: float) -> World:
+    """The same world with whole sequences of its pool as test images, and the rest as its pool.
+
+    Raises:
+        DataError: too few sequences, or frames of unknown sequence.
+        RunError: another share was held out here before, and the folder may not redo it.
+    """
+    at = world.folder.path / "split"
+
+    def do() -> None:
+        sides = split_by_sequence(world.pool, share, SEED)
+        for name, rows in zip(("pool", "held_out"), sides, strict=True):
+            write_table(part_path(at / name, 0), POOL, rows)
+
+    work = Work("split", {"validation": share, "seed": SEED}, {"pool": file_hash(world.pool_path)})
+    world.folder.stage(at, work, [at / "pool", at / "held_out"], do)
+    pool, images = read_table(at / "pool", POOL), read_table(at / "held_out", POOL)
+    labelling = world.config.labelling
+    truth = read_annotations(
+        Path(labelling.annotations or world.config.pool.source),
+        bad_boxes=labelling.bad_boxes,
+        sizes=sizes_of(world.pool),
+    )
+    digest = fingerprint([world.oracle_digest, file_hash(at / "held_out")])
+    return replace(world, pool=pool, pool_path=at / "pool", test=TestSet(images, truth, world.reader, digest))
+
+
+def split_by_sequence(rows: pa.Table, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
+    """Rows of whole sequences on either side; the second side has about this share of the rows.
+
+    Sequences are taken in random order as long as the second side does not grow beyond half a sequence too much; both
+    sides have at least one.
+
+    Args:
+        rows: with column `sequence`.
+        share: of the rows, 0 … 1.
+        seed: of the order.
+
+    Raises:
+        DataError: rows of unknown sequence, or fewer than two sequences.
+    """
+    unknown = rows.filter(pc.is_null(rows["sequence"]))
+    if unknown.num_rows:
+        raise DataError(
+            f"{unknown.num_rows} images belong to no known sequence, so they cannot be split without leaking",
+            got=some(unknown["image_id"].to_pylist()), expected="a sequence for every image",
+            fix="set pool.sequence to the column that names the recording",
+        )  # fmt: skip
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(rows["sequence"]).to_pylist()}
+    if len(counts) < 2:
+        raise DataError(
+            "a split takes whole sequences", got=f"{len(counts)} sequence: {some(counts)}", expected="two or more",
+            fix="set pool.sequence to a column that tells recordings apart",
+        )  # fmt: skip
+    names = sorted(counts)
+    wanted, taken, n = share * rows.num_rows, list[str](), 0
+    for position in np.random.default_rng(seed).permutation(len(names)):
+        name = names[position]
+        if len(taken) < len(names) - 1 and n + counts[name] / 2 <= wanted:
+            taken.append(name)
+            n += counts[name]
+    if not taken:
+        taken = [min(names, key=lambda name: (counts[name], name))]
+    is_taken = pc.is_in(rows["sequence"], value_set=pa.array(taken, pa.string()))
+    return rows.filter(pc.invert(is_taken)), rows.filter(is_taken)
+
+
+def check_sequences(learnt: pa.Table, measured: pa.Table, column: str | None, where: str) -> None:
+    """Refuse a split in which a sequence is on both sides.
+
+    Args:
+        learnt, measured: image_id and, where it is known, `sequence`, or the column that means it.
+        column: that column's name.
+        where: for the message: whose split it is.
+
+    Raises:
+        DataError: names the sequences and images.
+    """
+    ours, theirs = (_sequences(table, column) for table in (learnt, measured))
+    shared = sorted(set(ours) & set(theirs))
+    if shared:
+        images = [image for name in shared[:3] for image in (ours[name], theirs[name])]
+        raise DataError(
+            f"{where}: {len(shared)} sequences are on both sides",
+            got=f"{some(shared)}; images such as {some(images, 6)}",
+            expected="every sequence on one side: frames of one recording look alike",
+            fix="split by whole sequences, or set pool.sequence to the column that names the recording",
+        )  # fmt: skip
+
+
+def _sequences(table: pa.Table, column: str | None) -> dict[str, str]:
+    """Sequence → one of its images."""
+    name = column if column in table.column_names else "sequence"
+    if name not in table.column_names:
+        return {}
+    pairs: Sequence[tuple[object, str]] = list(zip(table[name].to_pylist(), table["image_id"].to_pylist(), strict=True))
+    return {str(sequence): image_id for sequence, image_id in pairs if sequence is not None}

@@ -1,0 +1,218 @@
+"""What a handful of paired seeds can and cannot say: intervals, paired tests with Holm's correction, curves, power.
+
+A figure is measured once for each seed. Strategies that are compared share the seed's initial labels and its members'
+initial weights, so their figures are compared seed by seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy import optimize, stats
+
+from poolscout.errors import DataError
+
+CONFIDENCE = 0.95
+RESAMPLES = 9_999  # of the bootstrap; and of sign patterns where there are more than these: with 14 seeds or more
+Figures = Sequence[float] | Float[np.ndarray, " seeds"]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over n seeds and its 95 % bootstrap interval; with a single seed the interval is not known (None)."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Paired:
+    """One strategy against another over the same seeds.
+
+    Attributes:
+        difference: of the figures, seed by seed.
+        sd: standard deviation of these differences; None with one seed.
+        p: two-sided, of the paired permutation test.
+        p_corrected: after Holm's correction over the comparisons it is one of; None before.
+        detectable: difference that this many seeds would have found in 4 of 5 such experiments; None with one seed.
+    """
+
+    difference: Interval
+    sd: float | None
+    p: float
+    p_corrected: float | None
+    detectable: float | None
+
+    @property
+    def verdict(self) -> str:
+        """`better` or `worse` where the corrected p is below 0.05, else `no difference shown`."""
+        p = self.p if self.p_corrected is None else self.p_corrected
+        if p >= 1 - CONFIDENCE:
+            return "no difference shown"
+        return "better" if self.difference.mean > 0 else "worse"
+
+
+def mean_interval(figures: Figures, seed: int = 0) -> Interval:
+    """Mean over seeds and its bias-corrected, accelerated bootstrap interval (Efron 1987).
+
+    Args:
+        figures: [seeds], finite.
+        seed: of the resamples.
+
+    Raises:
+        DataError: no figures, or NaN among them.
+    """
+    values = _checked(figures)
+    mean = float(values.mean())
+    if len(values) == 1:
+        return Interval(mean, None, None, 1)
+    if np.ptp(values) == 0:
+        return Interval(mean, mean, mean, len(values))
+    found = stats.bootstrap(
+        (values,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, rng=np.random.default_rng(seed)
+    ).confidence_interval
+    return Interval(mean, float(found.low), float(found.high), len(values))
+
+
+def paired(ours: Figures, theirs: Figures, seed: int = 0) -> Paired:
+    """Compare two strategies seed by seed.
+
+    The test flips the signs of the differences: exact up to 13 seeds, else over 9,999 random patterns. The smallest p
+    that n seeds can give is 2^(1 − n): with fewer than 6 seeds nothing can be shown.
+
+    Args:
+        ours, theirs: [seeds], of the same seeds in the same order.
+        seed: of random flips and resamples.
+
+    Raises:
+        DataError: different numbers of seeds, or NaN.
+    """
+    a, b = _checked(ours), _checked(theirs)
+    if len(a) != len(b):
+        raise DataError(
+            "strategies are compared over the same seeds", got=f"{len(a)} and {len(b)} figures",
+            expected="one figure of each for each seed", fix="let the missing cells run",
+        )  # fmt: skip
+    differences = a - b
+    sd = float(differences.std(ddof=1)) if len(a) > 1 else None
+    return Paired(
+        mean_interval(differences, seed),
+        sd,
+        _sign_flip_p(differences, seed),
+        None,
+        None if sd is None else detectable_difference(sd, len(a)),
+    )
+
+
+def corrected(comparisons: Mapping[str, Paired]) -> dict[str, Paired]:
+    """The same comparisons with Holm's correction for their number (Holm 1979)."""
+    adjusted = holm([one.p for one in comparisons.values()])
+    return {
+        name: Paired(one.difference, one.sd, one.p, p, one.detectable)
+        for (name, one), p in zip(comparisons.items(), adjusted, strict=True)
+    }
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down correction: the i-th smallest of m is multiplied by m − i + 1, and none is below one before."""
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = highest
+    return adjusted
+
+
+def detectable_difference(sd: float, n: int, power: float = 0.8) -> float:
+    """Smallest true difference that a paired two-sided t-test with n seeds finds with this power.
+
+    Args:
+        sd: standard deviation of the differences.
+        n: seeds, at least 2.
+        power: probability of finding it.
+
+    Returns:
+        in units of sd; from the non-central t distribution (Cohen 1988).
+    """
+    if sd == 0:
+        return 0.0
+    limit = stats.t.ppf(1 - (1 - CONFIDENCE) / 2, n - 1)
+
+    def missing(effect: float) -> float:
+        shift = effect * np.sqrt(n)
+        # The other tail is so small for large shifts that scipy gives NaN for it.
+        other = np.nan_to_num(stats.nct.cdf(-limit, n - 1, shift))
+        return float(stats.nct.sf(limit, n - 1, shift) + other) - power
+
+    high = 1.0
+    while missing(high) < 0:
+        high *= 2
+    return sd * float(optimize.brentq(missing, 0.0, high))
+
+
+def area_under(cost: Figures, figure: Figures, low: float, high: float) -> float:
+    """Mean height of a piecewise linear curve between two costs: its area there over their distance.
+
+    Args:
+        cost: rising strictly; what was spent at each point, e.g. boxes.
+        figure: what was reached.
+        low, high: between these costs; inside the curve's own, as strategies are compared where all have been.
+
+    Raises:
+        DataError: costs that do not rise, or limits outside them.
+    """
+    x, y = _checked(cost), _checked(figure)
+    if len(x) != len(y) or not (np.diff(x) > 0).all():
+        raise DataError(
+            "a curve's costs must rise", got=f"costs {x.tolist()}, {len(y)} figures", expected="rising costs"
+        )
+    if not x[0] <= low < high <= x[-1]:
+        raise DataError(
+            "the area is asked for where the curve has not been", got=f"{low:g} to {high:g}",
+            expected=f"within {x[0]:g} to {x[-1]:g}",
+        )  # fmt: skip
+    inside = (x > low) & (x < high)
+    at = np.concatenate([[low], x[inside], [high]])
+    return float(np.trapezoid(np.interp(at, x, y), at) / (high - low))
+
+
+def cost_to_reach(cost: Figures, figure: Figures, target: float) -> float | None:
+    """Least cost at which a piecewise linear curve reaches a target; None when it never does."""
+    x, y = _checked(cost), _checked(figure)
+    if y[0] >= target:
+        return float(x[0])
+    for i in range(1, len(x)):
+        if y[i] >= target:
+            return float(x[i - 1] + (x[i] - x[i - 1]) * (target - y[i - 1]) / (y[i] - y[i - 1]))
+    return None
+
+
+def _sign_flip_p(differences: Float[np.ndarray, " seeds"], seed: int) -> float:
+    if len(differences) < 2 or not differences.any():
+        return 1.0
+    return float(
+        stats.permutation_test(
+            (differences, np.zeros_like(differences)), _mean_difference, vectorized=True, permutation_type="samples",
+            n_resamples=RESAMPLES, rng=np.random.default_rng(seed),
+        ).pvalue
+    )  # fmt: skip
+
+
+def _mean_difference(a: np.ndarray, b: np.ndarray, axis: int) -> Any:
+    return np.mean(a - b, axis=axis)
+
+
+def _checked(figures: Figures) -> Float[np.ndarray, " n"]:
+    values = np.asarray(figures, np.float64)
+    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+        raise DataError(
+            "figures over seeds must be finite numbers", got=str(values.tolist())[:200],
+            expected="one number for each seed",
+        )  # fmt: skip
+    return values

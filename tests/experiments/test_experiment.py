@@ -1,0 +1,222 @@
+"""A whole experiment on a tiny data set: paired, resumable, traceable, and the same again from its saved config."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from poolscout.config_experiment import ExperimentRunConfig, load_experiment
+from poolscout.errors import ConfigError, DataError, RunError
+from poolscout.experiments import cells
+from poolscout.experiments.presets import EXPERIMENTS
+from poolscout.experiments.results import Point, check_effort
+from poolscout.experiments.runner import Outcome, run_experiment, settled
+from poolscout.labelling import ids_of, picks_of
+from poolscout.tables.declared import POOL
+from poolscout.tables.parquet import read_table
+from tests.loop.tiny import tiny_config, write_data
+
+SEEDS = 2
+STRATEGIES = {
+    "random": {"selection": {"sampler": "random"}},
+    "top": {"scorer": "entropy"},
+    "again": {"scorer": "entropy", "over": "all"},
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_data(tmp_path_factory.mktemp("tiny"))
+    test = json.loads((folder / "test.json").read_text())
+    for image in test["images"]:
+        image["clip"] = f"test-{image['id']}"
+    (folder / "test.json").write_text(json.dumps(test))
+    return folder
+
+
+def config_of(data: Path, folder: Path, **changes: Any) -> ExperimentRunConfig:
+    """Its YAML, as a user would write it, read again."""
+    small = {"training__members": 1, "training__min_steps": 10, "training__max_steps": 10}
+    values = tiny_config(data, **small).model_dump(mode="json")
+    room = {"seeds": SEEDS, "strategies": STRATEGIES, "near_duplicates": -1, **changes.pop("experiment", {})}
+    path = folder / "experiment.yaml"
+    path.write_text(yaml.safe_dump(values | {"experiment": room}))
+    return load_experiment(path, [f"{key.replace('__', '.')}={json.dumps(value)}" for key, value in changes.items()])
+
+
+@pytest.fixture(scope="module")
+def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    folder = tmp_path_factory.mktemp("experiment")
+    return run_experiment("loop", config_of(data, folder), folder / "out")
+
+
+def seed(outcome: Outcome, number: int) -> Path:
+    return outcome.path / "seeds" / f"seed-{number:03d}"
+
+
+def rows_of_seed_0(table: pa.Table) -> list[dict[str, Any]]:
+    return [row for row in table.to_pylist() if row["seed"] == 0]
+
+
+def test_every_cell_is_there_and_paid_for(finished: Outcome) -> None:
+    rows = {(p.seed, p.strategy, p.round): p for p in finished.points}
+    assert len(rows) == SEEDS * (len(STRATEGIES) * 3 + 1)
+    for number in range(SEEDS):
+        for name in STRATEGIES:
+            assert [rows[number, name, r].images for r in range(3)] == [8, 14, 20]
+        assert rows[number, "full", 0].images == 40
+        assert rows[number, "again", 2].unique <= 20
+    assert {p.steps for p in finished.points} == {10}
+    table = pq.read_table(finished.path / "results.parquet")
+    assert table.num_rows == len(rows)
+    assert (finished.path / "results.csv").read_text().count("\n") == len(rows) + 1
+
+
+def test_strategies_of_a_seed_share_its_start_and_seeds_differ(finished: Outcome) -> None:
+    first = {name: picks_of(seed(finished, 0) / name / "initial") for name in ("start", *STRATEGIES)}
+    assert all(picks.equals(first["start"]) for picks in first.values())
+    assert not picks_of(seed(finished, 1) / "start" / "initial").equals(first["start"])
+    for name in STRATEGIES:
+        assert not (seed(finished, 0) / name / "round-000" / "models").exists(), "round 0 is the start's"
+    rows = {(p.strategy, p.round): p for p in finished.points if p.seed == 0}
+    assert {rows[name, 0].figures["wMAP"] for name in STRATEGIES} == {rows["top", 0].figures["wMAP"]}
+
+
+def test_picks_follow_the_start_s_scores(finished: Outcome) -> None:
+    scores = pq.read_table(seed(finished, 0) / "start" / "round-000" / "scores")
+    labelled = set(ids_of(picks_of(seed(finished, 0) / "start" / "initial")))
+    ranked = [row["image_id"] for row in sorted(scores.to_pylist(), key=lambda r: (-r["entropy_max"], r["image_id"]))]
+    assert len(ranked) == 40, "all are scored, as one strategy looks at labelled images too"
+    top = ids_of(picks_of(seed(finished, 0) / "top" / "round-000"))
+    assert top == [image for image in ranked if image not in labelled][:6]
+    assert ids_of(picks_of(seed(finished, 0) / "again" / "round-000")) == ranked[:6]
+
+
+def test_the_saved_config_gives_the_same_tables_again(finished: Outcome, tmp_path: Path) -> None:
+    config = load_experiment(finished.path / "run.yaml", ["experiment.seeds=1"])
+    run_experiment("loop", config, tmp_path / "again")
+    mine, theirs = (pq.read_table(path / "results.parquet") for path in (tmp_path / "again", finished.path))
+    assert rows_of_seed_0(mine) == rows_of_seed_0(theirs)
+
+
+def test_the_same_command_again_does_nothing(finished: Outcome, data: Path, tmp_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in (finished.path / "seeds").rglob("*.parquet")}
+    run_experiment("loop", config_of(data, tmp_path), finished.path)
+    assert {path: path.stat().st_mtime_ns for path in (finished.path / "seeds").rglob("*.parquet")} == before
+
+
+def test_killed_in_a_cell_it_goes_on_from_there(
+    finished: Outcome, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    trained: list[str] = []
+    train = cells.stages.train
+
+    def dying(world: Any, arm: Any, number: int) -> None:
+        if len(trained) == 5:
+            raise Killed
+        train(world, arm, number)
+        trained.append(f"{arm.path.parent.name}/{arm.path.name}/{number}")
+
+    config = config_of(data, tmp_path, experiment={"seeds": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(cells.stages, "train", dying)
+        with pytest.raises(Killed):
+            run_experiment("loop", config, tmp_path / "out")
+    assert len(trained) == 5
+    done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "seeds").rglob("member-0.safetensors")}
+    assert len(done) == 5
+    run_experiment("loop", config, tmp_path / "out")
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert rows_of_seed_0(pq.read_table(tmp_path / "out" / "results.parquet")) == rows_of_seed_0(
+        pq.read_table(finished.path / "results.parquet")
+    )
+
+
+def test_over_processes_the_same_tables(finished: Outcome, data: Path, tmp_path: Path) -> None:
+    config = config_of(data, tmp_path, engine__name="processes", engine__workers=2, experiment={"seeds": 1})
+    run_experiment("loop", config, tmp_path / "out")
+    mine, theirs = (pq.read_table(path / "results.parquet") for path in (tmp_path / "out", finished.path))
+    assert rows_of_seed_0(mine) == rows_of_seed_0(theirs)
+
+
+def test_a_share_of_the_pool_s_sequences_is_held_out(data: Path, tmp_path: Path) -> None:
+    config = config_of(data, tmp_path, rounds=1, experiment={"validation": 0.3, "seeds": 1, "full": False})
+    outcome = run_experiment("loop", config, tmp_path / "out")
+    pool, held = (read_table(tmp_path / "out" / "split" / name, POOL) for name in ("pool", "held_out"))
+    assert held.num_rows == 12
+    assert not set(pool["sequence"].to_pylist()) & set(held["sequence"].to_pylist())
+    assert not (tmp_path / "out" / "test").exists(), "the test images are not even listed"
+    picked = {i for path in (tmp_path / "out").rglob("selection.parquet") for i in ids_of(picks_of(path.parent))}
+    assert picked <= set(pool["image_id"].to_pylist())
+    assert outcome.points[0].figures["wMAP"] is not None
+    other = config_of(data, tmp_path, rounds=1, experiment={"validation": 0.5, "seeds": 1, "full": False})
+    with pytest.raises(RunError, match="split"):
+        run_experiment("loop", other, tmp_path / "out")
+
+
+def test_a_split_that_leaks_is_refused(data: Path, tmp_path: Path) -> None:
+    leaky = json.loads((data / "test.json").read_text())
+    for image in leaky["images"]:
+        image["clip"] = "clip-3" if image["id"] == 2 else image["clip"]
+    (data / "leaky.json").write_text(json.dumps(leaky))
+    config = config_of(data, tmp_path, evaluation__annotations=str(data / "leaky.json"))
+    with pytest.raises(DataError, match=r"1 sequences are on both sides[^$]*clip-3[^$]*test-002.png"):
+        run_experiment("loop", config, tmp_path / "a")
+    for image in leaky["images"]:
+        image["clip"] = f"test-{image['id']}"
+    copy = data / "images" / "test-003.png"
+    original = copy.read_bytes()
+    (data / "leaky.json").write_text(json.dumps(leaky))
+    copy.write_bytes((data / "images" / "pool-017.png").read_bytes())
+    try:
+        config = config_of(
+            data, tmp_path, evaluation__annotations=str(data / "leaky.json"), experiment={"near_duplicates": 12}
+        )
+        with pytest.raises(DataError, match=r"1 pairs[^$]*pool-017.png ~ test-003.png \(0 bits\)"):
+            run_experiment("loop", config, tmp_path / "b")
+    finally:
+        copy.write_bytes(original)
+
+
+def test_unequal_effort_is_not_compared() -> None:
+    points = [Point(s, name, 1, 8, 8, 20, {}, 3, 100, {}) for s in range(2) for name in ("a", "b")]
+    check_effort(points)
+    odd = Point(2, "a", 1, 8, 8, 20, {}, 3, 90, {})
+    with pytest.raises(DataError, match=r"unequal training effort[^$]*seed 2 a: 90 steps"):
+        check_effort([*points, odd])
+
+
+@pytest.mark.parametrize("kind", EXPERIMENTS)
+def test_the_tables_of_the_paper_are_settled(kind: str, data: Path, tmp_path: Path) -> None:
+    config, strategies = settled(kind, config_of(data, tmp_path, experiment={"strategies": None}))
+    assert "random" in strategies
+    assert config.rounds == (2 if kind == "loop" else 1)
+    for strategy in strategies.values():
+        assert config.selection_of(strategy).n == config.selection.n
+        assert strategy.title
+
+
+def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    config = config_of(data, tmp_path)
+    with pytest.raises(ConfigError, match="no experiment 'lopo'"):
+        run_experiment("lopo", config, tmp_path / "out")
+    wrong = config_of(data, tmp_path, experiment={"baselines": ["randon"]})
+    with pytest.raises(ConfigError, match="no such strategy: randon"):
+        run_experiment("loop", wrong, tmp_path / "out")
+    strategies = {**STRATEGIES, "odd": {"scorer": "entropi"}}
+    with pytest.raises(ConfigError, match="entropi"):
+        run_experiment("loop", config_of(data, tmp_path, experiment={"strategies": strategies}), tmp_path / "out")
+    with pytest.raises(ConfigError, match="a strategy's name"):
+        config_of(data, tmp_path, experiment={"strategies": {"a/b": {}}})
+    with pytest.raises(ConfigError, match="labels that are known"):
+        config_of(data, tmp_path, labelling__mode="files", labelling__classes=["disc"])
+    assert not (tmp_path / "out" / "seeds").exists()
