@@ -2,7 +2,7 @@
 
 Seconds are of the whole pass, with the start of workers and of a local Ray; ratios are against threads in the same run.
 
-    python benchmarks/engines.py [--images 20000] [--members 3] [--workers 2] [--frames FOLDER]
+    python benchmarks/engines.py [--images 20000] [--members 3] [--workers 2] [--engines ray] [--frames FOLDER]
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000)
     parser.add_argument("--members", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--engines", nargs="+", default=[n for n in executor_names() if n not in ("threads", "serial")])
     parser.add_argument("--frames", type=Path, help="folder of images; default: sandbox frames, made first")
     arguments = parser.parse_args()
     keep_freed_memory()
@@ -66,7 +67,7 @@ def main() -> None:
         members = [untrained(seed) for seed in range(arguments.members)]
         seconds, digests = {}, {}
         size = members[0].architecture
-        for name in ("threads", *(n for n in executor_names() if n not in ("threads", "serial")), "threads again"):
+        for name in ("threads", *arguments.engines, "threads again"):
             settings, start = EngineConfig(name=name.split()[0], workers=arguments.workers), time.perf_counter()
             with open_executor(settings) as executor:
                 score_pool(

@@ -5,7 +5,7 @@ All must end with the selections of an unbroken run, byte for byte, and with eac
 quarantine exactly once. With `processes` and `ray` the main process alone is killed: its workers must see for
 themselves. Exit code 1 when anything differs.
 
-    python benchmarks/kills.py [--kills 200] [--engine threads processes ray] [--images 80] [--seed 0]
+    python benchmarks/kills.py [--kills 200] [--engine threads processes ray] [--images 80] [--seed 0] [--address auto]
 """
 
 from __future__ import annotations
@@ -28,18 +28,19 @@ from poolscout.config import RunConfig
 ENGINES = ("threads", "processes", "ray")
 
 
-def config_of(data: Path, engine: str) -> RunConfig:
+def config_of(data: Path, engine: str, address: str | None) -> RunConfig:
     """Two rounds; a shard is one batch."""
     changes = {"scoring__shard_size": 4, "scoring__batch_size": 4, "report__images_per_round": 0}
+    changes |= {"engine__address": address} if engine == "ray" else {}
     return tiny_config(data, evaluation__annotations=None, engine__name=engine, engine__workers=2, **changes)
 
 
-def compare(folder: Path, engine: str, n_kills: int, n_images: int, seed: int) -> bool:
+def compare(folder: Path, engine: str, n_kills: int, n_images: int, seed: int, address: str | None) -> bool:
     """Report one engine; returns whether nothing was lost."""
     data = write_data(folder / "data", n_pool=n_images, n_test=0)
     broken = data / "images" / "pool-011.png"
     broken.write_bytes(broken.read_bytes()[:3000])
-    config, dice = config_of(data, engine), random.Random(seed)
+    config, dice = config_of(data, engine, address), random.Random(seed)
     unbroken_s = min(seconds_of(config, folder / f"whole-{number}") for number in range(2))
     whole = facts(folder / "whole-0")
     kills, lost, double, differing, ratios = 0, 0, 0, 0, []
@@ -51,7 +52,8 @@ def compare(folder: Path, engine: str, n_kills: int, n_images: int, seed: int) -
         lost, double = (a + b for a, b in zip((lost, double), lost_and_double(found, whole), strict=True))
         differing += found != whole
         kills += kills_here
-        print(f"  run {len(ratios)}: {kills_here} kills, {ratios[-1]:.1f} × an unbroken run", flush=True)
+        so_far = f"{kills} kills so far, lost {lost}, twice {double}, differing {differing}"
+        print(f"  run {len(ratios)}: {kills_here} kills, {ratios[-1]:.1f} × an unbroken run; {so_far}", flush=True)
     per_kill = (sum(ratios) - len(ratios)) / kills
     print(
         f"{engine}: {kills} kills, {kills} restarts, {len(ratios)} runs of {unbroken_s:.1f} s unbroken; "
@@ -67,11 +69,14 @@ def main() -> None:
     parser.add_argument("--engine", choices=ENGINES, nargs="+", default=ENGINES)
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--address", help="ray: of a cluster that goes on when a run is killed; default: each starts one"
+    )
     options = parser.parse_args()
     good = []
     for engine in options.engine:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            good.append(compare(Path(folder), engine, options.kills, options.images, options.seed))
+            good.append(compare(Path(folder), engine, options.kills, options.images, options.seed, options.address))
     sys.exit(not all(good))
 
 

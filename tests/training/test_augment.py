@@ -107,6 +107,8 @@ def test_colour_changes_stay_mild_and_none_is_none():
     plain = to_input(images, 0.0, torch.Generator().manual_seed(0))
     assert torch.allclose(plain, images / 255, atol=1e-6)
     changed = to_input(images, 0.3, torch.Generator().manual_seed(0))
+    elsewhere = to_input(torch.empty_like(images, device="meta"), 0.3, torch.Generator())
+    assert elsewhere.device.type == "meta", "it goes where the images are, whatever device that is"
     means = changed.mean((2, 3))
     assert (means - plain.mean((2, 3))).abs().max() > 0.02
     assert means.min() > 0.2

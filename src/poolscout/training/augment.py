@@ -153,4 +153,4 @@ def to_input(
     gain = torch.exp(strength * draw(n, 1, 1, 1) + strength / 4 * draw(n, 3, 1, 1))
     offset = strength / 3 * draw(n, 1, 1, 1)
     pixels = images.to(torch.float32, memory_format=torch.channels_last)
-    return torch.addcmul((offset - gain / 2 + 0.5).to(pixels), pixels, gain / 255)
+    return torch.addcmul((offset - gain / 2 + 0.5).to(pixels), pixels, (gain / 255).to(pixels))
