@@ -70,7 +70,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--address", help="ray: of a cluster that goes on when a run is killed; default: each starts one"
+        "--address", help="ray: of a running cluster; default: each run starts one"
     )
     options = parser.parse_args()
     good = []
