@@ -15,8 +15,10 @@ from poolscout.tables.parquet import read_table
 from tests.real_data import find
 
 
-@pytest.mark.parametrize(("name", "sequence", "floor"), [("carla_driving", "block", 0.02), ("blood_cells", None, 0.1)])
-def test_a_short_loop(tmp_path: Path, name: str, sequence: str | None, floor: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "sequence", "steps", "floor"), [("carla_driving", "block", 160, 0.02), ("blood_cells", None, 100, 0.1)]
+)
+def test_a_short_loop(tmp_path: Path, name: str, sequence: str | None, steps: int, floor: float) -> None:
     folder = find(name)
     config = build_config({
         "rounds": 1,
@@ -24,7 +26,7 @@ def test_a_short_loop(tmp_path: Path, name: str, sequence: str | None, floor: fl
         "evaluation": {"annotations": str(folder / "annotations_test.json")},
         "labelling": {"initial": 60, "initial_sampler": "random-per-sequence"},
         "detector": {"height": 192, "width": 320, "stem": 8, "widths": [16, 32, 48, 64], "neck": 24},
-        "training": {"members": 2, "min_steps": 100, "max_steps": 100, "crop_height": 128, "crop_width": 192},
+        "training": {"members": 2, "min_steps": steps, "max_steps": steps, "crop_height": 128, "crop_width": 192},
         "selection": {"n": 20},
         "report": {"images_per_round": 4},
     })  # fmt: skip
