@@ -163,7 +163,7 @@ def listed(
     config = single_config(source, images, overrides)
     with progress.task(f"listing {source}", 0) as task:
         listing = list_pool(config.pool, progress=task.update)
-    check_listing(config.pool.max_quarantined, listing.pool.num_rows, listing.quarantine, f"the images of {source}")
+    check_listing(config.pool.max_quarantined, listing.pool, listing.quarantine, f"the images of {source}")
     return config, listing
 
 

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from poolscout.config import PoolConfig, build_config, load_config
 from poolscout.engine import ThreadExecutor
 from poolscout.engine.progress import SilentProgress
 from poolscout.errors import RunError
-from poolscout.pool import ImageReader, RejectedImage, Storage, files_digest, source_digest
-from poolscout.pool.listing_stage import images_path, listed_in
+from poolscout.pool import ImageReader, RejectedImage, Storage, files_digest, list_pool, source_digest
+from poolscout.pool.listing_stage import images_path, list_into
+from poolscout.pool.sources import container_is_whole, is_container, is_lost_container
 from poolscout.tables.atomic import remove
-from poolscout.tables.declared import QUARANTINE
-from poolscout.tables.manifest import file_hash, manifest_path, read_manifest, reopen
+from poolscout.tables.declared import POOL, QUARANTINE
+from poolscout.tables.manifest import file_hash, manifest_path, read_manifest, renew, reopen
 from poolscout.tables.parquet import read_table
 from poolscout.tables.runfolder import RunFolder
 from poolscout.tables.shardfolder import record_path
@@ -110,9 +113,12 @@ def retry_quarantine(run: Path, *, overrides: Sequence[str] = (), redo_stale: bo
     with folder.lock():
         pool = _pool_config(folder, overrides)
         readable = _readable(pool, quarantined(run))
+        # Before anything is given back: it may fail.
+        fresh = _listed_again(run, pool, readable)
         again, left = _retry(run, readable, redo_stale)
+        if fresh is not None:
+            _decide_on_listing(run, fresh, source_digest(pool), redo_stale, again, left)
         if again:
-            _list_again_if_changed(run, pool)
             _go_on_with_the_pool(folder, pool)
     return {**listed, "readable": sorted({image.image_id for image in readable}), "done again": again, "left": left}
 
@@ -140,22 +146,45 @@ def _retry(run: Path, readable: list[Quarantined], redo_stale: bool) -> tuple[li
     return again, left
 
 
-def _list_again_if_changed(run: Path, pool: PoolConfig) -> None:
-    """A mended file may be of another size, which is a change of its folder: it is listed again, and where all else is
-    as it was the table is the same, and nothing follows from that."""
+def _listed_again(run: Path, pool: PoolConfig, readable: list[Quarantined]) -> pa.Table | None:
+    """The pool as it would be listed now, where its source has changed and something can be given back; else None."""
     listed = read_manifest(run / "pool", "list")
-    if listed is not None and listed["inputs"].get("source") != source_digest(pool):
-        remove(manifest_path(run / "pool", "list"))
+    if not readable or listed is None or listed["inputs"].get("source") == source_digest(pool):
+        return None
+    return list_pool(pool).pool
+
+
+def _decide_on_listing(
+    run: Path, fresh: pa.Table, source: str, redo_stale: bool, again: list[str], left: dict[str, list[str]]
+) -> None:
+    """A mended file may be of another size, which is a change of its folder: where the pool is the same all the same,
+    its listing counts for the new state. Where it is not, the listing is made again, unless something follows from it.
+    """
+    at, name = run / "pool", stage_name(run, run / "pool", "list")
+    if name in again or name in left:
+        return
+    if fresh.equals(read_table(images_path(at), POOL)):
+        renew(at, "list", source=source)
+        return
+    stale = Stages(run).after(at, "list")
+    if stale and not redo_stale:
+        left[name] = stale
+    else:
+        remove(manifest_path(at, "list"))
+        again.append(name)
 
 
 def _go_on_with_the_pool(folder: RunFolder, pool: PoolConfig) -> None:
-    """Outside a run, list the pool at once, and have its pass go on with that: shards that have not changed stay."""
-    run, passes = folder.path, [stage for stage in _LAST_TABLE if manifest_path(folder.path, stage).exists()]
+    """Outside a run: list the pool at once where that is to be, and have its pass go on with it: shards that have not
+    changed stay."""
+    at, passes = folder.path / "pool", [s for s in _LAST_TABLE if manifest_path(folder.path, s).exists()]
     for stage in passes:
-        listing = listed_in(folder, run / "pool", pool, SilentProgress()).pool
-        now = {"pool": file_hash(images_path(run / "pool")), "images": files_digest(listing["uri"])}
-        known = (read_manifest(run, stage) or {"inputs": {}})["inputs"]
-        reopen(run, stage, **{name: digest for name, digest in now.items() if name in known})
+        if not manifest_path(at, "list").exists():
+            list_into(folder, at, pool, SilentProgress())
+        uris = read_table(images_path(at), POOL, ["uri"])["uri"]
+        now = {"pool": file_hash(images_path(at)), "images": files_digest(uris)}
+        known = (read_manifest(folder.path, stage) or {"inputs": {}})["inputs"]
+        reopen(folder.path, stage, **{name: digest for name, digest in now.items() if name in known})
 
 
 def _undo(folder: Path, stage: str, parts: list[Path]) -> None:
@@ -188,6 +217,9 @@ def _readable(pool: PoolConfig, images: list[Quarantined]) -> list[Quarantined]:
     def can_be_read(image: Quarantined) -> bool:
         if image.reason not in _MAY_PASS:
             return False
+        if is_container(image.uri):  # which is never read as a whole
+            is_lost = is_lost_container(image.image_id, image.uri)
+            return is_lost and container_is_whole(image.uri, pool, reader.storage)
         try:
             height, width = reader.read(image.uri).shape[:2]
         except RejectedImage:
@@ -210,8 +242,7 @@ def _where(run: Path, parts: list[Path]) -> tuple[str, ...]:
 
 
 def _check_run(run: Path) -> None:
-    is_pass = any(manifest_path(run, stage).exists() for stage in _LAST_TABLE) and (run / "pool").is_dir()
-    if not (run / "run.yaml").is_file() and not is_pass:
+    if not (run / "run.yaml").is_file() and not manifest_path(run / "pool", "list").exists():
         raise RunError(
             f"{run}: no run here", got="neither run.yaml nor a pass's manifest" if run.is_dir() else "no such folder",
             expected="the folder of a run, or the --out of score or embed",

@@ -17,6 +17,7 @@ from poolscout.errors import DataError
 from poolscout.pool.shortlist import shortlist
 from poolscout.single import listed
 from poolscout.tables.declared import POOL
+from poolscout.tables.manifest import read_manifest
 from poolscout.tables.parquet import read_table, write_table
 from poolscout.tables.schema import NAME_KEY
 
@@ -62,6 +63,12 @@ def _pool(
 ) -> tuple[pa.Table, int | None]:
     """The pool table, sorted by image_id, and how many images its listing had to set aside (None: not listed here)."""
     path = Path(source)
+    listed_manifest = None if is_url(str(source)) else read_manifest(path / "pool", "list")
+    if listed_manifest is not None and not listed_manifest["finished"]:
+        raise DataError(
+            f"{source}: its pool is not listed to its end", got="a listing under way, or one that was stopped",
+            expected="a finished one", fix="wait for it, or start its command again",
+        )  # fmt: skip
     if not is_url(str(source)):
         path = next((p for p in (path / "pool" / "images", path) if p.is_dir()), path)
         if _is_pool_table(path):

@@ -9,13 +9,16 @@ from typing import Any, NoReturn
 import pytest
 
 from poolscout import loop, stages
-from poolscout.config import RunConfig
+from poolscout.config import PoolConfig, RunConfig
 from poolscout.errors import DataError, RunError
-from poolscout.pool.limit import QuarantineLimit
+from poolscout.pool import Storage, list_pool
+from poolscout.pool.limit import QuarantineLimit, check_listing
+from poolscout.pool.sources import container_is_whole, is_lost_container
 from poolscout.tables.declared import POOL, SCORES
 from poolscout.tables.parquet import part_path, read_table
 from tests.cli.typed import poolscout
 from tests.loop.tiny import tiny_config, write_data
+from tests.pool.shards import tar_of
 
 
 def config_of(data: Path, **changes: Any) -> RunConfig:
@@ -140,7 +143,7 @@ def test_a_poisoned_pool_stops_the_run_and_a_mended_one_goes_on(
     assert told(capsys, run)["by reason"] == {"empty": 2}
     for image_id, pixels in whole.items():
         (data / "images" / image_id).write_bytes(pixels)
-    with pytest.raises(DataError, match="2 of 40"):
+    with pytest.raises(DataError, match=r"2 of 40[^$]*quarantine FOLDER --retry"):
         loop.run(none_bad, run)
     assert told(capsys, run, "--retry")["done again"] == ["pool list"]
     run_until("train", none_bad, run)
@@ -172,3 +175,63 @@ def test_how_many_may_be_rejected(share: float, n_images: int, most: int) -> Non
     limit.check(most, {"missing": most}, "there")
     with pytest.raises(DataError, match=f"{most + 1:,} of {n_images:,}"):
         limit.check(most + 1, {"missing": most, "empty": 1}, "there")
+
+
+def test_a_pool_that_stops_score_at_its_listing_can_be_mended(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_until("score", config_of(data), tmp_path / "run")
+    models = tmp_path / "run" / "round-000" / "models"
+    whole = {f"pool-{number:03d}.png": spoil(data, f"pool-{number:03d}.png", 0.0) for number in range(25)}
+    words = ["score", data / "pool.json", "--models", models, "--out", tmp_path / "s"]
+    words += ["--set", "scoring.scorers=[{scorer: entropy}]"]
+    code, _, err = poolscout(capsys, *words)
+    assert (code, "too many images cannot be used: 25 of 40" in err) == (4, True)
+    for image_id, pixels in whole.items():
+        (data / "images" / image_id).write_bytes(pixels)
+    assert told(capsys, tmp_path / "s", "--retry")["done again"] == ["pool list"]
+    assert poolscout(capsys, *words)[0] == 0
+    assert read_table(tmp_path / "s" / "scores", SCORES).num_rows == 40
+
+
+def test_what_else_was_mended_joins_only_when_asked(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_until("score", config_of(data), tmp_path / "run")
+    models, out = tmp_path / "run" / "round-000" / "models", tmp_path / "scored"
+    settings = ["--set", "scoring.shard_size=8", "--set", "scoring.scorers=[{scorer: entropy}]"]
+    words = ["score", data / "images", "--models", models, "--out", out, *settings]
+    pixels, header = spoil(data, "pool-013.png", 0.5), spoil(data, "pool-020.png", 0.0)
+    assert poolscout(capsys, *words)[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in sorted((out / "scores").glob("part-*"))}
+    (data / "images" / "pool-013.png").write_bytes(pixels)
+    (data / "images" / "pool-020.png").write_bytes(header)
+    found = told(capsys, out, "--retry")
+    assert found["readable"] == ["pool-013.png", "pool-020.png"]
+    assert (found["done again"], found["left"]) == (["score"], {"pool list": ["score"]})
+    assert "pool-020.png" not in read_table(out / "pool" / "images", POOL)["image_id"].to_pylist()
+    asked = told(capsys, out, "--retry", "--redo-stale")
+    assert (sorted(asked["done again"]), asked["left"]) == (["pool list", "score"], {})
+    assert poolscout(capsys, *words)[0] == 0
+    assert read_table(out / "scores", SCORES).num_rows == 40
+    assert [path.name for path, at in before.items() if path.stat().st_mtime_ns == at] == ["part-00000.parquet"]
+
+
+def test_a_lost_shard_counts_as_what_it_held_and_is_given_back(data: Path, tmp_path: Path) -> None:
+    pool = tmp_path / "shards"
+    pool.mkdir()
+    for shard in range(4):
+        names = [f"pool-{number:03d}.png" for number in range(10 * shard, 10 * shard + 10)]
+        members = {name: (data / "images" / name).read_bytes() for name in names}
+        (pool / f"shard-{shard}.tar").write_bytes(tar_of(members))
+    whole = (pool / "shard-2.tar").read_bytes()
+    (pool / "shard-2.tar").write_bytes(whole[:100])
+    listing = list_pool(PoolConfig(source=pool))
+    assert (listing.pool.num_rows, listing.quarantine.num_rows) == (30, 1)
+    with pytest.raises(DataError, match=r"10 of 40[^$]*10 "):
+        check_listing(0.0, listing.pool, listing.quarantine, "there")
+    row = {name: listing.quarantine[name][0].as_py() for name in ("image_id", "uri")}
+    assert is_lost_container(**row)
+    assert not container_is_whole(row["uri"], PoolConfig(source=pool), Storage())
+    (pool / "shard-2.tar").write_bytes(whole)
+    assert container_is_whole(row["uri"], PoolConfig(source=pool), Storage())

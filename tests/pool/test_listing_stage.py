@@ -136,3 +136,26 @@ def test_images_that_all_were_missing_are_looked_for_again(tmp_path: Path) -> No
     for name in names:
         (tmp_path / name).write_bytes(encoded(corners()))
     assert listed(tmp_path / "out", tmp_path / "list.txt").pool.num_rows == 2
+
+
+def test_a_shard_that_joins_or_changes_is_all_that_is_listed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, out = tars(tmp_path / "source"), tmp_path / "out"
+    assert done_before_it_dies(shards, "_list_shard", 5, out, source) == 4
+    (source / "shard-9.tar").write_bytes(tar_of({"0.png": None}))
+    (source / "shard-0.tar").write_bytes(tar_of({"0.png": None}))
+    function = dying(monkeypatch, shards, "_list_shard", at=99)
+    assert listed(out, source).pool.num_rows == N_BATCHES * A_BATCH - 1 + 1 - 2
+    assert function.done == N_BATCHES - 4 + 2
+
+
+def test_what_could_not_be_read_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{number}.png" for number in range(N_BATCHES * A_BATCH)]
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    for name in names[1:]:
+        (tmp_path / name).write_bytes(encoded(corners()))
+    monkeypatch.setattr("poolscout.pool.sources.file_list.BATCH_ROWS", A_BATCH)
+    assert done_before_it_dies(listing, "_looked_at", 4, tmp_path / "out", tmp_path / "list.txt") == 3
+    (tmp_path / names[0]).write_bytes(encoded(corners()))
+    assert listed(tmp_path / "out", tmp_path / "list.txt").quarantine.num_rows == 0

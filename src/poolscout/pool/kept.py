@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from poolscout.pool.sources.base import SourceBatch, no_columns
 from poolscout.tables.atomic import atomic_path, remove
 
+_PASSING = pa.array(["missing", "unreadable"])  # reasons that the next attempt may not meet
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
 
@@ -19,29 +21,34 @@ class KeptBatches:
     """Checked batches of a source, each in a file of its own; the object is small and may be used by many threads.
 
     A file is the SHA-256 of what follows, and the batch's three tables as Arrow streams. One that is damaged is no
-    loss: its batch is made again.
+    loss: its batch is made again. A batch of which something could not be read is not kept: it may be there next time.
 
     Args:
         folder: holds the files; None: nothing is kept.
-        made_from: digest of all that the batches depend on; files of anything else are removed.
+        settings: digest of the settings that the batches depend on.
+        source: digest of the state of the whole source, for batches that do not know their own.
     """
 
-    def __init__(self, folder: Path | None = None, made_from: str = "") -> None:
-        self._folder, self._made_from = folder, made_from
-        if folder is not None and folder.is_dir():
-            remove(*(file for file in folder.iterdir() if not file.name.startswith(made_from[:16])))
+    def __init__(self, folder: Path | None = None, settings: str = "", source: str = "") -> None:
+        self._folder, self._settings, self.source = folder, settings, source
 
-    def __call__(self, key: Any, make: Callable[[], SourceBatch]) -> SourceBatch:
-        """The batch that was kept under `key` (whose text tells it from others), or that is made now, and kept."""
+    def __call__(self, key: Callable[[], Any], make: Callable[[], SourceBatch]) -> SourceBatch:
+        """The batch that was kept under the text of `key()`, or that is made now, and kept.
+
+        Args:
+            key: what the batch is of, and the state that is in.
+            make: reads and checks it.
+        """
         if self._folder is None:
             return make()
-        digest = hashlib.sha256(f"{self._made_from}\n{key}".encode("utf-8", "surrogateescape")).hexdigest()
-        file = self._folder / f"{self._made_from[:16]}-{digest}"
+        text = f"{self._settings}\n{key()}"
+        file = self._folder / hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
         batch = _read(file)
         if batch is None:
             batch = make()
-            with atomic_path(file) as temporary:
-                temporary.write_bytes(_packed(batch))
+            if not pc.any(pc.is_in(batch.rejected["reason"], value_set=_PASSING)).as_py():
+                with atomic_path(file) as temporary:
+                    temporary.write_bytes(_packed(batch))
         return batch
 
     def clear(self) -> None:

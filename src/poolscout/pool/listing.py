@@ -121,13 +121,18 @@ def _checked(
     batches: Iterable[SourceBatch], config: PoolConfig, storage: Storage, kept: KeptBatches
 ) -> Iterable[SourceBatch]:
     """The batches with every size filled in, and images that cannot be used among the rejected."""
-    for number, batch in enumerate(batches):
+    for batch in batches:
         if config.check == "none":
             yield _trusted(batch, config)
         elif batch.checked:
             yield batch
         else:
-            yield kept(("batch", number, table_digest(batch.images)), partial(_looked_at, batch, config, storage))
+            key = partial(_key, batch, kept.source)
+            yield kept(key, partial(_looked_at, batch, config, storage))
+
+
+def _key(batch: SourceBatch, source: str) -> tuple[str, ...]:
+    return "batch", source, table_digest(batch.images), table_digest(batch.metadata)
 
 
 def _looked_at(batch: SourceBatch, config: PoolConfig, storage: Storage) -> SourceBatch:

@@ -14,7 +14,7 @@ from poolscout.pool.limit import check_listing
 from poolscout.pool.listing import PoolListing, list_pool
 from poolscout.pool.storage import Storage
 from poolscout.tables.declared import POOL, QUARANTINE
-from poolscout.tables.manifest import Work
+from poolscout.tables.manifest import Work, fingerprint
 from poolscout.tables.parquet import part_path, read_table, write_table
 from poolscout.tables.runfolder import RunFolder
 
@@ -27,7 +27,20 @@ def images_path(at: Path) -> Path:
 
 
 def listed_in(folder: RunFolder, at: Path, config: PoolConfig, progress: Progress) -> PoolListing:
-    """List a source into the folder `at`, or read what was listed there.
+    """List a source into the folder `at`, or read what was listed there; see `list_into`.
+
+    Raises:
+        DataError: too many images cannot be used.
+    """
+    listing, where = list_into(folder, at, config, progress), str(at / "quarantine.parquet")
+    if n_rejected := listing.quarantine.num_rows:
+        progress.say(f"{at.name}: {n_rejected} images in quarantine (see {where})")
+    check_listing(config.max_quarantined, listing.pool, listing.quarantine, where)
+    return listing
+
+
+def list_into(folder: RunFolder, at: Path, config: PoolConfig, progress: Progress) -> PoolListing:
+    """The same, however many images cannot be used.
 
     A listing that is killed keeps what it has checked (`.found`), and goes on from there.
 
@@ -35,7 +48,7 @@ def listed_in(folder: RunFolder, at: Path, config: PoolConfig, progress: Progres
         at: inside the folder; its name is that of the source in messages, `pool` or `test`.
 
     Raises:
-        DataError, ConfigError: as `list_pool`; too many images cannot be used.
+        DataError, ConfigError: as `list_pool`.
         RunError: it was listed with other settings or has changed since, and the folder may not redo it.
     """
     if isinstance(config.images, Path) and not config.images.exists():
@@ -45,10 +58,10 @@ def listed_in(folder: RunFolder, at: Path, config: PoolConfig, progress: Progres
             fix="check the path; relative ones start at the config file's folder",
         )  # fmt: skip
     storage, images, quarantine = Storage.of(config), images_path(at), at / "quarantine.parquet"
-    work = Work("list", _settings(config), {"source": source_digest(config, storage)})
+    settings, source = _settings(config), source_digest(config, storage)
+    kept = KeptBatches(at / ".found", fingerprint(settings), source)
 
     def do() -> None:
-        kept = KeptBatches(at / ".found", work.fingerprint)
         with progress.task(f"listing {config.source}", 0) as task:  # how many there are shows at the end
             listing = list_pool(config, storage, task.update, kept)
         starts = range(0, listing.pool.num_rows, PART_ROWS)
@@ -57,14 +70,10 @@ def listed_in(folder: RunFolder, at: Path, config: PoolConfig, progress: Progres
         for left_over in sorted(images.glob("part-*.parquet"))[len(starts) :]:  # of an attempt that found more
             left_over.unlink()
         write_table(quarantine, QUARANTINE, listing.quarantine)
-        kept.clear()
 
-    folder.stage(at, work, [images, quarantine], do)
-    listing = PoolListing(read_table(images, POOL), read_table(quarantine, QUARANTINE))
-    if n_rejected := listing.quarantine.num_rows:
-        progress.say(f"{at.name}: {n_rejected} images in quarantine (see {quarantine})")
-    check_listing(config.max_quarantined, listing.pool.num_rows, listing.quarantine, str(quarantine))
-    return listing
+    folder.stage(at, Work("list", settings, {"source": source}), [images, quarantine], do)
+    kept.clear()
+    return PoolListing(read_table(images, POOL), read_table(quarantine, QUARANTINE))
 
 
 def _settings(config: PoolConfig) -> dict[str, Any]:

@@ -127,11 +127,17 @@ def reopen(folder: Path, stage: str, **inputs: str) -> None:
     Args:
         inputs: hashes of inputs that have changed since, and are to count as those it was begun with.
     """
+    renew(folder, stage, finished=False, **inputs)
+
+
+def renew(folder: Path, stage: str, *, finished: bool | None = None, **inputs: str) -> None:
+    """Have inputs that have changed since count as those a stage was begun with; `finished`: and say how far it is."""
     manifest = read_manifest(folder, stage)
     if manifest is not None:
         work = Work(stage, manifest["config"], {**manifest["inputs"], **inputs})
         renewed = {"inputs": work.inputs, "fingerprint": work.fingerprint} if inputs else {}
-        write_json(manifest_path(folder, stage), {**manifest, **renewed, "finished": False})
+        state = {} if finished is None else {"finished": finished}
+        write_json(manifest_path(folder, stage), {**manifest, **renewed, **state})
 
 
 def damaged_outputs(folder: Path, manifest: dict[str, Any]) -> dict[str, str]:

@@ -7,7 +7,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+import pyarrow as pa
+
 from poolscout.config import PoolConfig
+from poolscout.config_room import is_url
 from poolscout.errors import ConfigError, DataError
 from poolscout.formats.annotations import tell_format
 from poolscout.pool.names import is_image_name
@@ -21,7 +24,7 @@ from poolscout.pool.sources.videos import from_videos
 from poolscout.pool.storage import Storage
 from poolscout.pool.video import VIDEO_SUFFIXES, is_video
 
-__all__ = ["SourceBatch", "kind_of", "read_source"]
+__all__ = ["SourceBatch", "container_is_whole", "is_container", "is_lost_container", "kind_of", "read_source"]
 
 Reader = Callable[[PoolConfig, Storage, Keep], Iterator[SourceBatch]]
 
@@ -86,6 +89,27 @@ def kind_of(config: PoolConfig, storage: Storage) -> str:
             expected="a folder, .json, .parquet, .txt, .tar", fix=f"set pool.format to {', '.join(_KINDS)}",
         )  # fmt: skip
     return found
+
+
+def is_container(uri: str) -> bool:
+    """Whether a URI names a tar shard or a video, and not an image in it."""
+    return "#" not in uri and (uri.lower().endswith(".tar") or is_video(PurePosixPath(uri).name))
+
+
+def is_lost_container(image_id: str, uri: str) -> bool:
+    """Whether a row of the quarantine is about a shard or video as a whole, and not about something in it."""
+    whole = uri[: -len(".tar")] if uri.lower().endswith(".tar") else uri
+    return is_container(uri) and whole.endswith(image_id)
+
+
+def container_is_whole(uri: str, config: PoolConfig, storage: Storage) -> bool:
+    """Whether a shard or video can be listed to its end now."""
+    one = config.model_copy(update={"source": uri if is_url(uri) else Path(uri), "format": "auto"})
+    try:
+        rejected = pa.concat_tables([batch.rejected for batch in read_source(one, storage)])
+    except DataError:
+        return False
+    return uri not in rejected["uri"].to_pylist()
 
 
 def _check_there(source: Path | str, storage: Storage) -> None:

@@ -40,10 +40,10 @@ class SourceBatch:
     checked: bool = False
 
 
-Keep = Callable[[Any, Callable[[], SourceBatch]], SourceBatch]  # a batch's key, and how it is made
+Keep = Callable[[Callable[[], Any], Callable[[], SourceBatch]], SourceBatch]  # what a batch is of; how it is made
 
 
-def keep_nothing(key: Any, make: Callable[[], SourceBatch]) -> SourceBatch:
+def keep_nothing(key: Callable[[], Any], make: Callable[[], SourceBatch]) -> SourceBatch:
     """A `Keep` that makes every batch anew."""
     return make()
 

@@ -49,7 +49,10 @@ def from_tar(config: PoolConfig, storage: Storage, keep: Keep) -> Iterator[Sourc
     max_pixels = config.max_pixels if config.check == "headers" else None
 
     def listed(shard: tuple[str, str]) -> SourceBatch:
-        return keep(("shard", *shard), partial(_list_shard, shard, storage, max_pixels))
+        def key() -> tuple[str, ...]:
+            return "shard", *shard, storage.state(shard[1])
+
+        return keep(key, partial(_list_shard, shard, storage, max_pixels))
 
     yield from ThreadExecutor(n_workers).map(listed, shards)
 

@@ -23,7 +23,7 @@ def from_videos(config: PoolConfig, storage: Storage, keep: Keep) -> Iterator[So
     videos = videos_of(config.source, storage)
 
     def listed(video: tuple[str, str]) -> SourceBatch:
-        return keep(("video", *video), partial(_list_video, video, config, storage))
+        return keep(lambda: ("video", *video, storage.state(video[1])), partial(_list_video, video, config, storage))
 
     yield from ThreadExecutor(min(os.cpu_count() or 1, len(videos))).map(listed, videos)
 
