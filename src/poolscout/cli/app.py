@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from poolscout import __version__
 from poolscout.cli import (
+    ab,
     convert,
     demo,
     doctor,
@@ -59,6 +60,7 @@ for command in (
 ):
     app.command()(command)
 app.command()(experiment.experiment)
+app.command()(ab.ab)
 app.command()(convert.convert)
 app.command()(quarantine.quarantine)
 app.command()(report.report)

@@ -80,6 +80,33 @@ def mean_interval(figures: Figures, seed: int = 0) -> Interval:
     return Interval(mean, float(found.low), float(found.high), len(values))
 
 
+def relative_gain(ours: Figures, reference: Figures, seed: int = 0) -> Interval | None:
+    """Mean of ours over the mean of the reference, less 1, and its bootstrap interval over pairs.
+
+    Args:
+        ours, reference: [seeds], of the same seeds in the same order, not below 0.
+        seed: of the resamples.
+
+    Returns:
+        0.5 means half as much again; None where the reference's mean is 0.
+
+    Raises:
+        DataError: different numbers of seeds, or NaN.
+    """
+    a, b = _checked(ours), _checked(reference)
+    _check_pairs(a, b)
+    if not b.mean() > 0:
+        return None
+    gain = float(a.mean() / b.mean() - 1)
+    if len(a) == 1:
+        return Interval(gain, None, None, 1)
+    rows = np.random.default_rng(seed).integers(0, len(a), (RESAMPLES, len(a)))
+    tops, bottoms = a[rows].mean(1), b[rows].mean(1)
+    gains = tops[bottoms > 0] / bottoms[bottoms > 0] - 1
+    low, high = np.quantile(gains, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+    return Interval(gain, low, high, len(a))
+
+
 def paired(ours: Figures, theirs: Figures, seed: int = 0) -> Paired:
     """Compare two strategies seed by seed.
 
@@ -94,11 +121,7 @@ def paired(ours: Figures, theirs: Figures, seed: int = 0) -> Paired:
         DataError: different numbers of seeds, or NaN.
     """
     a, b = _checked(ours), _checked(theirs)
-    if len(a) != len(b):
-        raise DataError(
-            "strategies are compared over the same seeds", got=f"{len(a)} and {len(b)} figures",
-            expected="one figure of each for each seed", fix="let the missing cells run",
-        )  # fmt: skip
+    _check_pairs(a, b)
     differences = a - b
     sd = float(differences.std(ddof=1)) if len(a) > 1 else None
     return Paired(
@@ -206,6 +229,14 @@ def _sign_flip_p(differences: Float[np.ndarray, " seeds"], seed: int) -> float:
 
 def _mean_difference(a: np.ndarray, b: np.ndarray, axis: int) -> Any:
     return np.mean(a - b, axis=axis)
+
+
+def _check_pairs(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> None:
+    if len(a) != len(b):
+        raise DataError(
+            "strategies are compared over the same seeds", got=f"{len(a)} and {len(b)} figures",
+            expected="one figure of each for each seed", fix="let the missing cells run",
+        )  # fmt: skip
 
 
 def _checked(figures: Figures) -> Float[np.ndarray, " n"]:

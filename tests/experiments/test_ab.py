@@ -1,0 +1,176 @@
+"""The A/B test: how arms are split, what is trained on what, and what is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poolscout.config import build_as
+from poolscout.config_experiment import ExperimentRunConfig
+from poolscout.errors import DataError, RunError
+from poolscout.experiments.ab import AbFindings, run_ab
+from poolscout.experiments.arms import Sides, split_arms
+from poolscout.experiments.statistics import relative_gain
+from poolscout.labels import LabelStore
+from tests.loop.tiny import tiny_config, write_data
+
+REPEATS = 2
+
+
+def pool_of(sequences: list[str | None]) -> pa.Table:
+    ids = [f"i{number:03d}" for number in range(len(sequences))]
+    return pa.table({"image_id": pa.array(ids, pa.string()), "sequence": pa.array(sequences, pa.string())})
+
+
+@given(st.lists(st.integers(0, 9), min_size=20, max_size=60), st.integers(0, 5), st.data())
+def test_a_sequence_is_on_one_side_for_all_arms(sequences: list[int], seed: int, data: st.DataObject) -> None:
+    pool = pool_of([f"s{number}" for number in sequences])
+    ids, of = (
+        pool["image_id"].to_pylist(),
+        dict(zip(*(pool[name].to_pylist() for name in pool.column_names), strict=True)),
+    )
+    arms = {name: sorted(data.draw(st.sets(st.sampled_from(ids), min_size=8, max_size=20))) for name in "ab"}
+    try:
+        sides = split_arms(pool, arms, seed)
+    except DataError:
+        return
+    learnt = {of[i] for part in sides.learnt.values() for i in part}
+    held = {of[i] for part in sides.held.values() for i in part}
+    assert not learnt & held
+    assert held <= sides.sequences
+    for name, picked in arms.items():
+        assert sorted(sides.learnt[name] + sides.held[name]) == picked
+        assert sides.learnt[name]
+        assert sides.held[name]
+
+
+def test_about_a_tenth_is_held_out_and_repeats_differ() -> None:
+    pool = pool_of([f"s{number // 2}" for number in range(400)])
+    arms = {"a": pool["image_id"].to_pylist()[:200], "b": pool["image_id"].to_pylist()[100:300]}
+    splits = [split_arms(pool, arms, seed) for seed in range(10)]
+    for sides in splits:
+        assert all(abs(len(ids) - 20) <= 2 for ids in sides.held.values())
+    assert len({frozenset(sides.union) for sides in splits}) == 10
+    assert split_arms(pool, arms, 3) == splits[3]
+
+
+def test_what_cannot_be_split_is_told() -> None:
+    pool = pool_of(["a"] * 4 + ["b"] * 4 + [None])
+    ids = pool["image_id"].to_pylist()
+    with pytest.raises(DataError, match="arm y lies in a single sequence"):
+        split_arms(pool, {"x": ids[:8], "y": ids[:3]}, 0)
+    with pytest.raises(DataError, match="no known sequence"):
+        split_arms(pool, {"x": ids, "y": ids[:8]}, 0)
+
+
+def test_gain_by_hand() -> None:
+    gain = relative_gain([0.3, 0.3], [0.2, 0.2])
+    assert (gain.mean, gain.low, gain.high) == pytest.approx((0.5, 0.5, 0.5))
+    assert relative_gain([0.3, 0.4], [0.0, 0.0]) is None
+    wide = relative_gain([0.2, 0.3, 0.4], [0.2, 0.2, 0.2])
+    assert wide.mean == pytest.approx(0.5)
+    assert wide.low < wide.mean < wide.high
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("tiny"), n_pool=80, n_test=0)
+
+
+def arms_of(folder: Path) -> dict[str, Path]:
+    for name, numbers in (("manual", range(12, 36)), ("al", range(13, 80, 3))):
+        lines = [f"pool-{number:03d}.png" for number in numbers]
+        text = "\n".join(["image_id", *lines]) if name == "manual" else "\n".join(lines)
+        (folder / f"{name}{'.csv' if name == 'manual' else '.txt'}").write_text(text)
+    (folder / "reference.txt").write_text("\n".join(f"pool-{number:03d}.png" for number in range(0, 80, 8)))
+    return {"manual": folder / "manual.csv", "al": folder / "al.txt"}
+
+
+def config_of(data: Path, **changes: Any) -> ExperimentRunConfig:
+    small = {
+        "training__members": 1,
+        "training__min_steps": 10,
+        "training__max_steps": 10,
+        "evaluation__annotations": None,
+    }
+    values = tiny_config(data, **small).model_dump(mode="json")
+    values["selection"]["price"] = {"seconds_per_image": 6.0, "seconds_per_box": 12.0}
+    values["scoring"]["scorers"] = [{"scorer": "entropy"}]
+    return build_as(ExperimentRunConfig, values | {"experiment": {"seeds": REPEATS, "near_duplicates": -1, **changes}})
+
+
+@pytest.fixture(scope="module")
+def tested(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, AbFindings]:
+    folder = tmp_path_factory.mktemp("ab")
+    files = arms_of(folder)
+    return folder, run_ab(config_of(data), files, folder / "out", reference=folder / "reference.txt")
+
+
+def learnt_by(folder: Path, repeat: int, name: str) -> set[str]:
+    store = LabelStore(folder / "out" / "repeats" / f"repeat-{repeat:03d}" / name / "labels")
+    return set(store.current(1).labelled["image_id"].to_pylist())
+
+
+def test_models_learn_the_reference_and_nine_tenths_of_their_arm(tested: tuple[Path, AbFindings], data: Path) -> None:
+    folder, _ = tested
+    pool = pool_of([f"clip-{number // 4}" for number in range(80)])
+    pool = pool.set_column(0, "image_id", pa.array([f"pool-{number:03d}.png" for number in range(80)]))
+    arms = {
+        "manual": [f"pool-{number:03d}.png" for number in range(12, 36)],
+        "al": [f"pool-{number:03d}.png" for number in range(13, 80, 3)],
+    }
+    reference = {f"pool-{number:03d}.png" for number in range(0, 80, 8)}
+    for repeat in range(REPEATS):
+        sides: Sides = split_arms(pool, arms, repeat)
+        clip = {image: f"clip-{int(image[5:8]) // 4}" for image in pool["image_id"].to_pylist()}
+        shared = {image for image in reference if clip[image] not in sides.sequences}
+        assert learnt_by(folder, repeat, "reference") == shared
+        for name in arms:
+            assert learnt_by(folder, repeat, name) == shared | set(sides.learnt[name])
+            assert not {clip[image] for image in learnt_by(folder, repeat, name)} & sides.sequences
+
+
+def test_what_is_told(tested: tuple[Path, AbFindings]) -> None:
+    folder, found = tested
+    manual, al = found.arms
+    assert (manual.name, manual.cost["images"], manual.cost["sequences"]) == ("manual", 24, 6)
+    assert (al.cost["images"], al.cost["sequences"]) == (23, 17)
+    boxes = manual.cost["boxes"]
+    assert manual.cost["minutes"] == pytest.approx((24 * 6 + boxes * 12) / 60)
+    assert sum(manual.cost["boxes_per_class"].values()) == boxes
+    assert set(found.reference) == {"both", "manual", "al"}
+    assert manual.figures["both"]["wMAP"].n == REPEATS
+    assert set(found.differences) == {("manual", "al")}
+    assert all(one.p_corrected >= one.p for one in found.differences["manual", "al"].values())
+    assert (folder / "out" / "ab.json").exists()
+
+
+def test_again_nothing_is_done_and_other_arms_are_refused(tested: tuple[Path, AbFindings], data: Path) -> None:
+    folder, found = tested
+    files = arms_of(folder)
+    models = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.safetensors")}
+    assert len(models) == REPEATS * 3
+    again = run_ab(config_of(data), files, folder / "out", reference=folder / "reference.txt")
+    assert again == found
+    assert {path: path.stat().st_mtime_ns for path in models} == models
+    files["al"].write_text("\n".join(f"pool-{number:03d}.png" for number in range(14, 80, 3)))
+    with pytest.raises(RunError, match="arms"):
+        run_ab(config_of(data), files, folder / "out", reference=folder / "reference.txt")
+
+
+def test_arms_that_are_none(data: Path, tmp_path: Path) -> None:
+    files = arms_of(tmp_path)
+    with pytest.raises(DataError, match="two arms or more"):
+        run_ab(config_of(data), {"al": files["al"]}, tmp_path / "out")
+    files["al"].write_text("pool-001.png\nnobody.png")
+    with pytest.raises(DataError, match=r"arm al: 1 of 2[^$]*nobody.png"):
+        run_ab(config_of(data), files, tmp_path / "out")
+    many = config_of(data)
+    many = many.model_copy(update={"labelling": many.labelling.model_copy(update={"initial": 30})})
+    with pytest.raises(DataError, match="sequences that no arm picked from"):
+        run_ab(many, arms_of(tmp_path), tmp_path / "many")
