@@ -106,10 +106,13 @@ def evaluate(world: World, arm: Arm, number: int) -> None:
 
     def do() -> None:
         frozen = read_json(folder / "labels.json")
+        labelled = arm.labels.current(frozen["version"]).labelled["image_id"]
+        from_sequences = world.pool.filter(pc.is_in(world.pool["image_id"], value_set=labelled))["sequence"]
         cost = {
             "images": {"labelled": frozen["n_images"], "unique": frozen["n_unique"]},
             "boxes": frozen["n_boxes"],
             "boxes_per_class": frozen["boxes_per_class"],
+            "sequences": pc.count_distinct(from_sequences).as_py(),
         }
         title = f"{arm.title}round {number}: evaluating"
         write_json(folder / "metrics.json", cost | ({} if test is None else _measured(world, test, folder, title)))

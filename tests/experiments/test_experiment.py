@@ -71,6 +71,8 @@ def test_every_cell_is_there_and_paid_for(finished: Outcome) -> None:
         for name in STRATEGIES:
             assert [rows[number, name, r].images for r in range(3)] == [8, 14, 20]
         assert rows[number, "full", 0].images == 40
+        assert rows[number, "full", 0].sequences == 10
+        assert 0 < rows[number, "random", 0].sequences <= 8
         assert rows[number, "again", 2].unique <= 20
     assert {p.steps for p in finished.points} == {10}
     table = pq.read_table(finished.path / "results.parquet")

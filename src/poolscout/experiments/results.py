@@ -73,7 +73,7 @@ def _point(arm: Path, seed: int, name: str, number: int, labels: Path) -> Iterat
         figures |= {f"{metric} {cls}": values[metric] for metric in ("AP50", "AP")}
     yield Point(
         seed, name, number, metrics["images"]["labelled"], metrics["images"]["unique"], metrics["boxes"],
-        metrics["boxes_per_class"], metrics.get("sequences", 0), _steps(folder / "models"), figures,
+        metrics["boxes_per_class"], metrics["sequences"], _steps(folder / "models"), figures,
     )  # fmt: skip
 
 
