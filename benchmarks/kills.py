@@ -69,9 +69,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=ENGINES, nargs="+", default=ENGINES)
     parser.add_argument("--images", type=int, default=80)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--address", help="ray: of a running cluster; default: each run starts one"
-    )
+    parser.add_argument("--address", help="ray: of a running cluster; default: each run starts one")
     options = parser.parse_args()
     good = []
     for engine in options.engine:

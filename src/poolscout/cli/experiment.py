@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,7 +49,7 @@ def experiment(
         outcome = run_experiment(kind, settings, folder, progress=ConsoleProgress(), redo_stale=redo_stale)
     found = outcome.findings
     if as_json:
-        typer.echo(_json(asdict(found) | {"written": str(folder)}))
+        typer.echo(json.dumps(asdict(found) | {"written": str(folder)}, indent=1, default=str))
         return
     show_table([_row(summary) for summary in found.summaries])
     for one in found.comparisons:
@@ -64,9 +65,3 @@ def _row(summary: Any) -> dict[str, Any]:
     between = "–" if final.low is None else f"{final.low:.4f} … {final.high:.4f}"
     figures = {"strategy": summary.title, "seeds": summary.seeds, "wMAP": f"{final.mean:.4f}", "95 %": between}
     return figures | {"images": round(cost["images"].mean), "boxes": round(cost["boxes"].mean)}
-
-
-def _json(found: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(found, indent=1, default=str)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -221,8 +221,6 @@ def _by_figure(each: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
 
 
 def _plain(found: AbFindings) -> dict[str, Any]:
-    from dataclasses import asdict
-
     differences = {f"{a} − {b}": {k: asdict(v) for k, v in of.items()} for (a, b), of in found.differences.items()}
     return {
         "repeats": found.repeats,

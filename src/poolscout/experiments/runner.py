@@ -12,7 +12,7 @@ from poolscout.assemble import logged, resolve_device
 from poolscout.config import ScorerChoice
 from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
 from poolscout.embedding import embed_pool, load_backbone, pretrained_weights
-from poolscout.engine import Executor, open_executor
+from poolscout.engine import Executor, SerialExecutor, open_executor
 from poolscout.engine.progress import Progress, SilentProgress
 from poolscout.errors import ConfigError, nearest, some
 from poolscout.experiments.cells import FULL, Cells, embeddings_path, open_cells, open_experiment, play, play_start
@@ -190,8 +190,6 @@ def _through(
     listener: Callable[[Any], None],
 ) -> None:  # fmt: skip
     if executor.shares_memory:  # one after the other: a training keeps this process's cores, or its GPU, busy
-        from poolscout.engine import SerialExecutor
-
         executor = SerialExecutor()
     for _ in executor.map(function, items, setup=opened, listener=listener):
         pass
