@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from poolscout.config import DetectorConfig, build_config, build_engine, load_config
+from poolscout.config_experiment import load_experiment
 from poolscout.errors import ConfigError
 
 GOOD = "pool: {source: frames.json}\n"
@@ -41,6 +42,17 @@ def test_paths_start_at_the_config_and_overrides_are_yaml(tmp_path: Path) -> Non
         (GOOD, ("rounds.deep=1", "rounds.deep.er=1"), ["rounds.deep holds a value, not keys"]),
         (GOOD + "rounds: 2", ("rounds.deep=1",), ["rounds holds a value, not keys"]),
         (GOOD, ("rounds=[",), ["--set rounds=[", "not valid YAML"]),
+        (GOOD, ("experiment.seeds=3",), ["experiment.seeds: the section", "`poolscout experiment` and `poolscout ab`"]),
+        (GOOD, ("experiment={seeds: 3}",), ["experiment: the section"]),
+        (GOOD, ("training=3",), ["training", "got:      3", "a section with keys such as members, epochs,"]),
+        (GOOD, ("scoring.scorers=[entropy]",), ["scorers.0\n", "a section with keys such as scorer, aggregate, k"]),
+        (GOOD + "detector: {height: 33, width: 34}", (), ["detector.height (also detector.width: ", "multiple of 32)"]),
+        (GOOD + "detector: {height: 33, widht: 34}", (), ["no such key 'detector.widht' (also detector.height: "]),
+        (
+            GOOD + "seed: -1\nrounds: 0\ntraining: {members: 0, epochs: 0, batch_size: 0, flip: 2}",
+            (),
+            ["(also rounds: ", "; training.members: ", "; training.batch_size: ", " … and 1 more)"],
+        ),
     ],
 )
 def test_a_wrong_config_says_so(tmp_path: Path, text: str, overrides: tuple[str, ...], parts: list[str]) -> None:
@@ -78,6 +90,15 @@ def test_a_missing_config_and_one_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read"):
         load_config(tmp_path / "binary.yaml")
+
+
+def test_one_file_serves_experiments_and_all_other_commands(tmp_path: Path) -> None:
+    text = GOOD + "rounds: 2\nexperiment: {seeds: 4}"
+    assert load(tmp_path, text) == load(tmp_path, GOOD + "rounds: 2")
+    experiment = load_experiment(tmp_path / "run.yaml", ["rounds=5"])
+    (tmp_path / "run.yaml").write_text(text)
+    assert load_experiment(tmp_path / "run.yaml", ["experiment.full=false"]).experiment.seeds == 4
+    assert experiment.rounds == 5
 
 
 def test_overrides_do_not_change_the_callers_values(tmp_path: Path) -> None:

@@ -16,13 +16,17 @@ import torch
 
 from poolscout import __version__
 from poolscout.config import DetectorConfig, EngineConfig, RunConfig
+from poolscout.detector.gives import unet_gives
 from poolscout.detector.io import load_member
 from poolscout.detector.member import Member
 from poolscout.engine.journal import JournalProgress, journal
 from poolscout.engine.progress import Progress, Task
 from poolscout.errors import ConfigError, DataError, some
+from poolscout.evaluation.size_weighted import area_ranges
 from poolscout.labels import Labels
 from poolscout.pool import FittedImage, ImageReader, RejectedImage, Storage, Uris
+from poolscout.scoring import check_scoring
+from poolscout.selection import check_sampler
 from poolscout.tables.declared import QUARANTINE
 from poolscout.tables.manifest import file_hash, fingerprint
 from poolscout.training import Progress as TrainingProgress
@@ -63,6 +67,36 @@ def resolve_device(name: str, engine: EngineConfig | None = None) -> str:
             fix="poolscout doctor lists what this machine has",
         ) from error
     return name
+
+
+def check_settings(config: RunConfig) -> None:
+    """Refuse what no data can make right: before a folder is made, a pool listed or anything trained.
+
+    Raises:
+        ConfigError: a device, scorer, aggregate or sampler that is not there; nothing to begin with; references that
+            nobody can label.
+        CapabilityError: a scorer or sampler that cannot be fed.
+    """
+    resolve_device(config.device, config.engine)
+    check_scoring(config.scoring.scorers, unet_gives(config.detector, config.training.members))
+    check_sampler(config.selection.sampler)
+    check_sampler(config.labelling.initial_sampler, scored=False)
+    if config.labelling.initial == 0 and config.labelling.initial_labels is None:
+        raise ConfigError(
+            "labelling.initial: the first detectors need labels",
+            got="0 initial images and no initial_labels",
+            expected="at least 1 image",
+            fix="raise labelling.initial, or name annotations in labelling.initial_labels",
+        )
+    if config.labelling.mode == "files" and (config.references.random or config.references.full):
+        raise ConfigError(
+            "references need labels that are known already",
+            got="labelling.mode: files",
+            expected="labelling.mode: oracle",
+            fix="switch references.random and references.full off",
+        )
+    if config.evaluation.size_buckets is not None:
+        area_ranges(config.evaluation.size_buckets)
 
 
 def seed_for(seed: int, purpose: str) -> int:

@@ -124,7 +124,9 @@ class ScoringConfig(Room):
 
 class EngineConfig(Room):
     name: Literal["threads", "processes", "ray", "serial"] = Field(
-        "threads", description="threads: this process; processes: one for each worker; ray: a local or existing cluster"
+        "threads",
+        description="threads: this process; processes: one for each worker; ray: a local or existing cluster; "
+        "serial: one thing after the other",
     )
     workers: int | None = Field(None, ge=1, description="default: one for each core; ray: as many as its cores or GPUs")
     address: str | None = Field(
@@ -206,6 +208,7 @@ class RunConfig(Room):
 
 
 AnyRun = TypeVar("AnyRun", bound=RunConfig)
+EXPERIMENT = "experiment"  # the section that a run's config does not have and an experiment's has
 PATH_KEYS = (
     ("pool", "source"), ("pool", "images"), ("evaluation", "annotations"), ("evaluation", "images"),
     ("labelling", "annotations"), ("labelling", "initial_labels"),
@@ -214,7 +217,10 @@ PATH_KEYS = (
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """Read a run's YAML, apply `a.b=c` overrides (values are YAML too) and check it; see `load_as`."""
+    """Read a run's YAML, apply `a.b=c` overrides (values are YAML too) and check it; see `load_as`.
+
+    The file's section `experiment` is left out: one file serves all commands.
+    """
     return load_as(RunConfig, path, overrides)
 
 
@@ -234,6 +240,8 @@ def load_as(model: type[AnyRun], path: Path, overrides: Sequence[str] = ()) -> A
     values = parse_yaml(text, str(path))
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: not a config", got=type(values).__name__, expected="keys such as pool: and rounds:")
+    if EXPERIMENT not in model.model_fields:
+        values.pop(EXPERIMENT, None)
     return build_as(model, values, overrides, base=path.parent, where=str(path))
 
 
@@ -270,6 +278,8 @@ def build_as(
     """
     values = copy.deepcopy(values)
     for override in overrides:
+        if EXPERIMENT not in model.model_fields:
+            _check_is_no_experiments(override)
         _apply(values, override)
     for *rooms, key in PATH_KEYS:
         room: Any = values
@@ -299,6 +309,16 @@ def build_engine(values: dict[str, Any], where: str = "engine") -> EngineConfig:
         ConfigError: names the key, what was found and what was expected.
     """
     return validated(EngineConfig, {key: value for key, value in values.items() if value is not None}, where)
+
+
+def _check_is_no_experiments(override: str) -> None:
+    key = override.partition("=")[0].strip()
+    if key.split(".")[0] == EXPERIMENT:
+        raise ConfigError(
+            f"{key}: the section {EXPERIMENT} is for `poolscout experiment` and `poolscout ab`",
+            got=f"--set {override}", expected="a setting of this command's own",
+            fix="leave it out; in the file it may stay",
+        )  # fmt: skip
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

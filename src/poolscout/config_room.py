@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
-from poolscout.errors import ConfigError, nearest
+from poolscout.errors import ConfigError, nearest, some
 
 _short = reprlib.Repr()  # of a value that may hold itself, or copies of copies
 _short.maxstring = _short.maxother = 300
 
+MOST_OTHERS = 4  # problems that are told beside the first
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
@@ -76,20 +78,35 @@ def validated(model: type[Checked], values: Any, where: str) -> Checked:
 
 def _config_error(error: ValidationError, where: str, root: type[Room]) -> ConfigError:
     # A misspelt key is told before what is missing because of it.
-    first = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    key = ".".join(str(part) for part in first["loc"]) or "config"
-    more = f" (and {error.error_count() - 1} more problems)" if error.error_count() > 1 else ""
+    first, *others = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    key = _dotted(first)
+    others = [other for other in others if other["loc"] != first["loc"][: len(other["loc"])]]  # not what holds it
+    more = "; ".join(f"{_dotted(other)}: {_wanted(other, root)}" for other in others[:MOST_OTHERS])
+    more += f" … and {len(others) - MOST_OTHERS} more" if len(others) > MOST_OTHERS else ""
+    more = f" (also {more})" if more else ""
     if first["type"] == "extra_forbidden":
-        known = _keys_of(first["loc"][:-1], root)
+        known = sorted(_keys_of(first["loc"][:-1], root))
         guess = nearest(str(first["loc"][-1]), known)
         return ConfigError(
             f"{where}: no such key {key!r}{more}", got=first["loc"][-1], expected=", ".join(known),
             fix=guess or "remove it, or see docs/config.md",
         )  # fmt: skip
     got = "nothing" if first["type"] == "missing" else _shown(first.get("input"))
-    return ConfigError(
-        f"{where}: {key}{more}", got=got, expected=first["msg"].removeprefix("Value error, "), fix="see docs/config.md"
-    )
+    return ConfigError(f"{where}: {key}{more}", got=got, expected=_wanted(first, root), fix="see docs/config.md")
+
+
+def _dotted(problem: ErrorDetails) -> str:
+    return ".".join(str(part) for part in problem["loc"]) or "config"
+
+
+def _wanted(problem: ErrorDetails, root: type[Room]) -> str:
+    """What would have been right."""
+    if problem["type"] == "extra_forbidden":
+        return "no such key"
+    if problem["type"] == "model_type":
+        keys = _keys_of(problem["loc"], root)
+        return f"a section with {'keys such as ' + some(keys, 4) if keys else 'keys'}"
+    return problem["msg"].removeprefix("Value error, ")
 
 
 def _shown(value: Any) -> str:
@@ -104,4 +121,4 @@ def _keys_of(location: tuple[int | str, ...], root: type[Room]) -> list[str]:
     for part in location:
         field = getattr(model, "model_fields", {}).get(part)
         model = field.annotation if field is not None else next(iter(get_args(model)), model)  # of a tuple's, its kind
-    return sorted(getattr(model, "model_fields", {}))
+    return list(getattr(model, "model_fields", {}))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from poolscout import labelling, stages
-from poolscout.assemble import logged
+from poolscout.assemble import check_settings, logged
 from poolscout.config import RunConfig
 from poolscout.engine import open_executor
 from poolscout.engine.progress import Progress, SilentProgress
@@ -34,6 +34,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None, redo_
     Raises:
         PoolscoutError: bad input, a folder that holds another run, a stage made with other settings, a full disk.
     """
+    check_settings(config)
     progress = progress or SilentProgress()
     folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
     with folder.lock():

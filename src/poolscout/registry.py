@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 from poolscout.errors import ConfigError, nearest
 
 Entry = TypeVar("Entry")
+OTHER_WORDS = {"mean": "average", "avg": "average", "bald": "mutual_information", "mi": "mutual_information"}
 
 
 class Registry(Generic[Entry]):
@@ -41,7 +42,9 @@ class Registry(Generic[Entry]):
         """
         known = self.names()
         if name not in self._entries:
+            meant = OTHER_WORDS.get(name.lower(), name)
             raise ConfigError(
-                f"no {self.kind} {name!r}", got=name, expected=", ".join(known), fix=nearest(name, known) or None
-            )
+                f"no {self.kind} {name!r}", got=name, expected=", ".join(known),
+                fix=nearest(meant if meant in known else name, known) or None,
+            )  # fmt: skip
         return self._entries[name]

@@ -18,7 +18,7 @@ from poolscout.assemble import (
     training_progress,
     training_set_of,
 )
-from poolscout.config import RunConfig, build_config
+from poolscout.config import PoolConfig, RunConfig, build_config
 from poolscout.engine import open_executor
 from poolscout.engine.progress import Progress
 from poolscout.errors import ConfigError
@@ -177,11 +177,28 @@ def single_config(source: Path | str, images: Path | str | None, overrides: Sequ
 def single_stage(
     out: Path, stage: str, config: RunConfig, progress: Progress, *, redo_stale: bool
 ) -> Iterator[tuple[RunFolder, PoolListing, Progress]]:
-    """The folder `out`, held for a pass over a pool alone; the pool, listed in `out/pool`; a progress with a log."""
+    """The folder `out`, held for a pass over a pool alone; the pool, listed in `out/pool`; a progress with a log.
+
+    Raises:
+        ConfigError: tables and the pool's own files would lie in one folder.
+    """
+    _keep_apart(out.resolve(), config.pool)
     folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
     with folder.lock(), logged(progress, out, stage, config) as log:
         folder.keep_apart(stage, "embed" if stage == "score" else "score")
         yield folder, listed_in(folder, out / "pool", config.pool, log), log
+
+
+def _keep_apart(out: Path, pool: PoolConfig) -> None:
+    source, images = pool.source, pool.images
+    is_mixed = (
+        isinstance(source, Path) and source.is_dir() and (out.is_relative_to(source) or source.is_relative_to(out))
+    )
+    if is_mixed or out == images:  # `images` may be the root of much more, where file names start
+        raise ConfigError(
+            f"--out {out}: tables would lie among the files of the pool", got=source if is_mixed else images,
+            expected="a folder of its own, beside that of the pool", fix="choose another --out",
+        )  # fmt: skip
 
 
 def pool_inputs(out: Path, listing: PoolListing) -> dict[str, str]:

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
 from poolscout.assemble import resolve_device
 from poolscout.config import SelectionConfig
@@ -27,8 +26,8 @@ from poolscout.selection.checks import check_keys_folder, keep_apart, unknown_la
 from poolscout.selection.columns import embedding_rows, id_array, positions_of, predicted_boxes, sequence_codes
 from poolscout.selection.compare import N_SAMPLED, coverage, overlap
 from poolscout.selection.registry import Candidates, samplers
-from poolscout.tables.atomic import atomic_path
 from poolscout.tables.declared import BOX_COUNTS, CLASSES_KEY, DETECTIONS, POOL, SCORES, SELECTION
+from poolscout.tables.named import check_ending, write_as_named
 from poolscout.tables.parquet import iter_parts, read_schema, read_table, write_table
 
 _POOL_COLUMNS = ("image_id", "sequence", "frame")
@@ -100,14 +99,13 @@ def select_from_tables(sources: Sources, config: SelectionConfig, out: Path, see
         ConfigError: a setting or score column that does not exist, or an `out` that cannot be.
         Others as of `select_images`.
     """
-    if out.suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"--out {out}: neither .csv nor .parquet", got=out.suffix or "no suffix", fix="add one")
+    check_ending(out)
     _check([out], sources, config)
     samplers.get(config.sampler)
     started = time.monotonic()
     given = _read(sources)
     picks = given.pick(config, config.n, seed, sources.keys)
-    _write(out, picks)
+    write_as_named(out, SELECTION, picks)
     facts = _facts(picks, given, config)
     seconds = round(time.monotonic() - started, 1)
     return {"picked": picks.num_rows, "sampler": config.sampler, **facts, "seconds": seconds, "written": out} | (
@@ -162,7 +160,7 @@ def compare_samplers(
         rows.append({"sampler": name, "picked": picks.num_rows, **known.figures(at, seed), "seconds": seconds})
         notes.extend(f"{name}: {note}" for note in notes_of(picks))
         if out is not None:
-            _write(out / f"{name}.parquet", picks)
+            write_table(out / f"{name}.parquet", SELECTION, picks)
     if known.candidates is not None and len(known.ids) > N_SAMPLED:
         notes.append(
             f"distances: to the nearest pick, of a random sample of {N_SAMPLED:,} of {len(known.ids):,} candidates"
@@ -286,11 +284,3 @@ def _check(outs: Sequence[Path], sources: Sources, config: SelectionConfig) -> N
     keys = [] if sources.keys is None else [("--keys", sources.keys)]
     keep_apart([*(("--out", out) for out in outs), *keys], read)
     check_keys_folder(sources.keys)
-
-
-def _write(out: Path, picks: pa.Table) -> None:
-    if out.suffix == ".csv":
-        with atomic_path(out) as temporary:
-            pyarrow.csv.write_csv(picks, temporary)
-    else:
-        write_table(out, SELECTION, picks)

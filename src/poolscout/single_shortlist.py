@@ -18,7 +18,8 @@ from poolscout.pool.shortlist import shortlist
 from poolscout.single import listed
 from poolscout.tables.declared import POOL
 from poolscout.tables.manifest import read_manifest
-from poolscout.tables.parquet import read_table, write_table
+from poolscout.tables.named import check_ending, write_as_named
+from poolscout.tables.parquet import read_table
 from poolscout.tables.schema import NAME_KEY
 
 
@@ -35,17 +36,20 @@ def shortlist_source(
     """Keep the images of a source, a run or a pool table for which `where` is true; the table goes to `out`.
 
     Raises:
+        ConfigError: an `out` that is neither .parquet nor .csv, or a column that CSV cannot hold.
         ConfigError, DataError: as `pool.shortlist.shortlist`; the source cannot be listed.
         TableError: a pool table that cannot be read.
     """
     if out is not None and out.is_dir():
         raise DataError(f"--out: {out} is a folder", got="a folder", expected="a file, e.g. shortlist.parquet")
+    if out is not None:
+        check_ending(out)
     begun = time.perf_counter()
     pool, quarantined = _pool(source, images, overrides, progress or SilentProgress())
     listed_s, begun = time.perf_counter() - begun, time.perf_counter()
     found = shortlist(pool, where, tables)
     if out is not None:
-        write_table(out, POOL, found.pool)
+        write_as_named(out, POOL, found.pool)
     result: dict[str, Any] = {
         "kept": found.pool.num_rows,
         "of": found.n_rows,

@@ -11,21 +11,18 @@ import pyarrow.compute as pc
 import torch
 import yaml
 
-from poolscout.assemble import image_reader, resolve_device, seed_for, versions
+from poolscout.assemble import check_settings, image_reader, resolve_device, seed_for, versions
 from poolscout.config import PoolConfig, RunConfig, SelectionConfig, parse_yaml
-from poolscout.detector.gives import unet_gives
 from poolscout.engine import Executor
 from poolscout.engine.progress import Progress
 from poolscout.errors import ConfigError, CorruptPartError, DataError, OtherRunError, nearest, some
-from poolscout.evaluation.size_weighted import area_ranges
 from poolscout.formats.annotations import annotation_images, annotations_hash, format_of, read_annotations
 from poolscout.formats.content import Annotations
 from poolscout.labels import LabelStore, Oracle, sizes_of
 from poolscout.pool import ImageReader, Storage
 from poolscout.pool.listing_stage import listed_in
 from poolscout.pool.shortlist_stage import pool_path, shortlisted
-from poolscout.scoring import check_scoring
-from poolscout.selection import check_constraints, check_sampler
+from poolscout.selection import check_constraints
 from poolscout.selection.over_classes import class_weights
 from poolscout.tables.atomic import write_json, write_text
 from poolscout.tables.runfolder import RunFolder
@@ -152,7 +149,9 @@ def open_world(folder: RunFolder, config: RunConfig, progress: Progress, executo
 
     Raises:
         ConfigError, DataError: an empty pool, a budget beyond it, an unknown class, a test image that is in the pool.
+        ConfigError, CapabilityError: as `check_settings`, before anything is listed.
     """
+    check_settings(config)
     listed = listed_in(folder, folder.path / "pool", config.pool, progress).pool
     pool = shortlisted(folder, listed, config.shortlist, progress.say)
     oracle, oracle_digest = None, ""
@@ -224,19 +223,9 @@ def _test_set(folder: RunFolder, config: RunConfig, progress: Progress) -> TestS
 
 
 def _check_fit(world: World) -> None:
-    check_scoring(world.config.scoring.scorers, unet_gives(world.config.detector, world.config.training.members))
-    check_sampler(world.config.selection.sampler)
     class_weights(world.config.selection, world.classes)
     check_constraints(world.config.selection, world.classes, world.pool)
-    check_sampler(world.config.labelling.initial_sampler, scored=False)
     _check_budget(world)
-    if world.oracle is None and (world.config.references.random or world.config.references.full):
-        raise ConfigError(
-            "references need labels that are known already",
-            got="labelling.mode: files",
-            expected="labelling.mode: oracle",
-            fix="switch references.random and references.full off",
-        )
     if world.oracle is not None:
         ids = world.pool["image_id"]
         unknown = ids.filter(pc.invert(pc.is_in(ids, pa.array(world.oracle.image_ids, pa.string())))).to_pylist()
@@ -249,8 +238,6 @@ def _check_fit(world: World) -> None:
             )
     if world.test is not None:
         _check_test_set(world, world.test)
-    if world.config.evaluation.size_buckets is not None:
-        area_ranges(world.config.evaluation.size_buckets)
 
 
 def _check_budget(world: World) -> None:
@@ -259,13 +246,6 @@ def _check_budget(world: World) -> None:
     if (file := config.labelling.initial_labels) is not None:
         known = pa.array([image.image_id for image in annotation_images(file)], pa.string())
         n_initial = pc.sum(pc.is_in(world.pool["image_id"], known)).as_py()
-    if config.labelling.initial == 0 and config.labelling.initial_labels is None:
-        raise ConfigError(
-            "labelling.initial: the first detectors need labels",
-            got="0 initial images and no initial_labels",
-            expected="at least 1 image",
-            fix="raise labelling.initial, or name annotations in labelling.initial_labels",
-        )
     # Images that are labelled already may be picked again when scoring runs over all: one round must fit then.
     n_rounds = config.rounds if config.scoring.over == "unlabelled" or config.references.random else 1
     if n_initial + n_rounds * config.selection.n > n_pool:

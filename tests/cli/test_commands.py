@@ -8,14 +8,19 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
+from poolscout import loop, sandbox
 from poolscout.cli.document import cli_markdown, config_markdown
-from poolscout.config import build_config
+from poolscout.cli.summary import show_outcome
+from poolscout.config import EngineConfig, build_config
+from poolscout.tables.atomic import write_json
 from tests.cli.typed import poolscout
 from tests.loop.tiny import CLASSES, tiny_config, write_data
+from tests.report.fake_run import figures
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -138,6 +143,33 @@ def test_the_demo_settings_are_a_config(tmp_path: Path) -> None:
     assert config.pool.source == (tmp_path / "sandbox" / "annotations_pool.json").resolve()
 
 
+def test_the_demo_ends_with_what_to_do_next(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "write_sandbox", lambda *_, **__: None)
+    monkeypatch.setattr(loop, "run", lambda config, out, **_: loop.Outcome(out / "report.html", None))
+    code, out, _ = poolscout(capsys, "demo", "--out", tmp_path)
+    assert (code, "poolscout run run.yaml" in out.splitlines()[-1]) == (0, True)
+    code, out, _ = poolscout(capsys, "demo", "--out", tmp_path, "--json")
+    assert (code, set(json.loads(out))) == (0, {"report", "waiting_for", "rounds", "references", "took"})
+
+
+def test_a_first_point_is_no_gain(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    outcome = loop.Outcome(tmp_path / "report.html", tmp_path / "round-000" / "to_label")
+    write_json(tmp_path / "round-000" / "metrics.json", figures(20, 259, 0.267, 2))
+    show_outcome(tmp_path, outcome, as_json=False)
+    told = capsys.readouterr().out
+    assert "20 images with 259 boxes\n" in told
+    assert "AP50 0.267, AP 0.1" in told
+    assert "→" not in told
+    assert "gained" not in told
+    write_json(tmp_path / "round-001" / "metrics.json", figures(30, 300, 0.3, 2))
+    show_outcome(tmp_path, outcome, as_json=False)
+    told = capsys.readouterr().out
+    assert "20 images with 259 boxes → 30 images with 300 boxes\n" in told
+    assert "AP50 0.267 → 0.300" in told
+
+
 def test_sandbox_and_doctor(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     code, out, _ = poolscout(
         capsys, "sandbox", tmp_path / "s", "--clips", 1, "--test-clips", 0, "--frames", 3, "--json"
@@ -162,6 +194,14 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys; from poolscout.cli import app; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_documentation_tells_bounds_and_what_every_value_means() -> None:
+    page = config_markdown()
+    assert "frames are fitted into it; > 0, a multiple of 32 |" in page
+    assert "least and greatest random zoom of a crop |" in page
+    name = next(line for line in page.splitlines() if line.startswith("| `name` | `threads`"))
+    assert all(f"{engine}:" in name for engine in get_args(EngineConfig.model_fields["name"].annotation))
 
 
 def test_the_documentation_is_the_code() -> None:

@@ -127,6 +127,14 @@ def test_scores_and_embeddings_do_not_share_a_folder(capsys: pytest.CaptureFixtu
     assert (code, "'embed' would replace its tables" in err) == (6, True), err
 
 
+@pytest.mark.parametrize("out", ["images", "images/embedded", "."])
+def test_tables_do_not_lie_among_images(capsys: pytest.CaptureFixture[str], data: Path, out: str) -> None:
+    before = sorted(data.rglob("*"))
+    code, _, err = poolscout(capsys, *words(data, "--out", data / out))
+    assert (code, "among the files of the pool" in err) == (2, True), err
+    assert sorted(data.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     ("more", "code", "message"),
     [

@@ -160,6 +160,8 @@ def test_settings_that_cannot_run_are_refused(data: Path) -> None:
         make_plan(tiny_config(data), images=1)
     with pytest.raises(ConfigError, match="did you mean 'coreset'"):
         make_plan(tiny_config(data, selection__sampler="corset"))
+    with pytest.raises(ConfigError, match="references need labels"):
+        make_plan(tiny_config(data, labelling__mode="files", references__random=True))
 
 
 # The arithmetic, on figures that nobody measured.

@@ -152,6 +152,22 @@ def test_boxes_that_do_not_count_are_said_and_none_at_all_is_an_error(
     assert "not one box counts" in err
 
 
+@pytest.mark.parametrize(
+    ("source", "out", "code"),
+    [
+        ("images", "images", 2), ("images", "images/scored", 2), ("pool.json", "images", 2),
+        ("pool.json", "images-scored", 0),
+    ],
+)  # fmt: skip
+def test_tables_do_not_lie_among_images(
+    capsys: pytest.CaptureFixture[str], data: Path, monkeypatch: pytest.MonkeyPatch, source: str, out: str, code: int
+) -> None:
+    monkeypatch.chdir(data)
+    more = ["--images", "images"] if source == "pool.json" else []
+    got, _, err = poolscout(capsys, "score", source, "--detections", "found.json", "--out", out, *more)
+    assert (got, "among the files of the pool" in err) == (code, code == 2), err
+
+
 def test_what_is_read_is_never_written_over(capsys: pytest.CaptureFixture[str], data: Path) -> None:
     words = ["score", data / "pool.json", "--detections", data / "found.json", "--out", data / "s"]
     assert poolscout(capsys, *words)[0] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -61,6 +62,21 @@ def test_a_short_list_is_a_pool_again(pool: Path, tmp_path: Path, capsys: pytest
     assert ids_of(read_table(second, POOL)) == ["0013.jpg", "0015.jpg", "0017.jpg", "0019.jpg"]
 
 
+def test_a_csv_is_one(pool: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = poolscout(capsys, "shortlist", pool, "--where", NIGHT, "--out", tmp_path / "n.csv")
+    assert code == 0, err
+    rows = list(csv.DictReader((tmp_path / "n.csv").open()))
+    assert [row["image_id"] for row in rows] == [f"{i:04d}.jpg" for i in range(7, 20, 2)]
+    nested = read_table(pool / "pool/images", POOL)
+    nested = nested.append_column("boxes", pa.array([[1, 2]] * nested.num_rows))
+    write_table(tmp_path / "nested.parquet", POOL, nested)
+    words = ("shortlist", tmp_path / "nested.parquet", "--where", NIGHT, "--out")
+    code, _, err = poolscout(capsys, *words, tmp_path / "lists.csv")
+    assert (code, "a column that CSV cannot hold" in err) == (2, True), err
+    assert not (tmp_path / "lists.csv").exists()
+    assert poolscout(capsys, *words, tmp_path / "lists.parquet")[0] == 0
+
+
 def test_any_source_is_listed_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_data(tmp_path / "data", n_pool=8, n_test=1)
     words = ("--where", "clip = 'clip-1' AND seen", "--table", f"seen={tmp_path / 'seen.csv'}", "--json")
@@ -83,6 +99,8 @@ def test_mistakes_end_in_messages(pool: Path, tmp_path: Path, capsys: pytest.Cap
         (("--where", NIGHT, "--table", f"a={tmp_path / 'no'}"), 4, "is not there"),
         (("--where", NIGHT, "--table", f"a={pool}", "--table", f"a={pool}"), 2, "its own name"),
         (("--where", NIGHT, "--out", tmp_path), 4, "is a folder"),
+        (("--where", NIGHT, "--out", tmp_path / "n.txt"), 2, "neither .csv nor .parquet"),
+        (("--where", f"{NIGHT}; drop table pool"), 2, "more than one statement"),
     ):
         found = poolscout(capsys, "shortlist", pool, *words)
         assert found[0] == code

@@ -55,6 +55,9 @@ def test_images_that_are_no_files_may_be_named_as_in_the_folder(tmp_path):
     [
         ({"dai/b.jpg": [CAR]}, {}, r"not in the pool \(1\): dai/b\.jpg(.|\n)*did you mean 'day/b\.jpg'"),
         ({"export/c.jpg": [CAR]}, {}, r"not in the pool(.|\n)*did you mean 'day/c\.jpg'"),
+        ({"export/c.jpg": [CAR], "export/a.jpg": []}, {}, r"did you mean 'day/c\.jpg'"),
+        ({"dai/b.jpg": [CAR], "a.jpg": [CAR]}, {}, r"did you mean 'day/b\.jpg'"),
+        ({"dai/x.jpg": [CAR], "dai/y.jpg": []}, {}, r"\(2\)(.|\n)*fix: +none of its images(.|\n)*another data set"),
         ({"day/b.jpg": [CAR], link_name("day/b.jpg"): [CAR]}, {}, r"listed twice \(1\): day/b\.jpg"),
         ({"a.jpg": [CAR]}, {"width": 50, "height": 25}, r"another size \(1\): a\.jpg is 100×50, delivered as 50×25"),
         ({"a.jpg": [("cat", [1, 2, 3, 4])]}, {}, r"classes that this run does not learn\n  got:      cat \(1 boxes\)"),

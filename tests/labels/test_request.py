@@ -126,6 +126,8 @@ def test_readme_tells_the_exact_command(asked, tmp_path):
     assert shlex.split(command) == ["poolscout", "labels", "add", "LABELS.json", "--run", str(tmp_path / "my run")]
     assert "car, person" in text
     assert "These 3 images" in text
+    assert "preannotations.json   COCO with the ensemble's boxes" in text
+    assert "not labels\n\nClasses" in text
 
 
 def test_asking_again_gives_the_same_files(asked, images, tmp_path):
@@ -140,8 +142,8 @@ def test_asking_again_gives_the_same_files(asked, images, tmp_path):
 
 def test_before_the_first_detector_there_are_no_guesses(tmp_path, images):
     request_labels(tmp_path / "ask", pool(images), PICKS, None, CLASSES, run=tmp_path)
-    coco = read_coco(tmp_path / "ask" / "preannotations.json")
-    assert (len(coco.images), coco.boxes.num_rows) == (3, 0)
+    assert not (tmp_path / "ask" / "preannotations.json").exists()
+    assert "preannotations" not in (tmp_path / "ask" / "README.txt").read_text()
 
 
 def test_picks_that_are_not_in_the_pool(tmp_path, images):

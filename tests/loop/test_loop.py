@@ -269,6 +269,27 @@ def test_what_cannot_be_scored_or_ranked_stops_before_anything_is_trained(
     assert not list((tmp_path / "run").rglob("selection.parquet"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"selection__sampler": "topn"}, "no sampler 'topn'"),
+        ({"labelling__initial_sampler": "coreset"}, "needs scores, embeddings"),
+        ({"scoring__scorers": [{"scorer": "mutal_information"}]}, "did you mean 'mutual_information'"),
+        ({"scoring__scorers": [{"scorer": "entropy", "aggregate": "mean"}]}, "did you mean 'average'"),
+        ({"device": "cuda:99"}, "'cuda:99' cannot be used"),
+        ({"references__full": True, "labelling__mode": "files"}, "references need labels"),
+        ({"labelling__initial": 0}, "the first detectors need labels"),
+        ({"evaluation__size_buckets": [9, 3]}, "size_buckets"),
+    ],
+)
+def test_what_needs_no_data_to_be_wrong_is_refused_before_there_is_a_folder(
+    data: Path, tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises((CapabilityError, ConfigError), match=message):
+        run(tiny_config(data, **changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_with_every_kind_of_scorer_ranked_over_classes(data: Path, tmp_path: Path) -> None:
     scorers = [
         {"scorer": "entropy", "aggregate": "average"}, {"scorer": "mutual_information", "aggregate": "top_k", "k": 5},

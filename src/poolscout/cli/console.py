@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -21,6 +22,8 @@ from rich.progress import (
 
 from poolscout.engine.progress import Meter
 
+LINE_EVERY_S = 60.0  # of long work where no bar can be drawn
+
 # Progress and errors go to standard error, results to standard output: `--json` can be piped.
 stderr = Console(stderr=True, highlight=False)
 stdout = Console(highlight=False, soft_wrap=True)
@@ -33,7 +36,9 @@ SetOption = Annotated[
 RedoOption = Annotated[
     bool, typer.Option("--redo-stale", help="Do stages again in place whose settings or inputs changed.")
 ]
-EngineOption = Annotated[str | None, typer.Option("--engine", help="threads, processes or ray; short for engine.name.")]
+EngineOption = Annotated[
+    str | None, typer.Option("--engine", help="threads, processes, ray or serial; short for engine.name.")
+]
 WorkersOption = Annotated[
     int | None, typer.Option("--workers", help="How many work at the same time; short for engine.workers.")
 ]
@@ -59,17 +64,24 @@ def resumable() -> Iterator[None]:
 
 
 class _Bar:
-    def __init__(self, bars: Progress, task_id: Any, total: int) -> None:
-        self.bars, self.task_id, self.meter = bars, task_id, Meter(total)
+    def __init__(self, bars: Progress, task_id: Any, title: str, total: int) -> None:
+        self.bars, self.task_id, self.title, self.meter = bars, task_id, title, Meter(total)
+        self._told = time.monotonic()
 
     def update(self, done: int, note: str = "") -> None:
         self.meter.update(done, note)
         words = [rate_words(self.meter.rate), size_words(self.meter.resident_bytes), self.meter.note]
-        self.bars.update(self.task_id, completed=done, note=escape("  ".join(filter(None, words))))
+        told = "  ".join(filter(None, words))
+        self.bars.update(self.task_id, completed=done, note=escape(told))
+        now = time.monotonic()
+        if self.bars.disable and now - self._told >= LINE_EVERY_S:  # a log file shows that it lives
+            self._told = now
+            of = f" of {self.meter.total:,}" if self.meter.total else ""
+            stderr.print(f"[dim]· {escape(f'{self.title}: {done:,}{of}  {told}')}[/]", soft_wrap=True)
 
 
 class ConsoleProgress:
-    """Draws bars with rate, time left and memory on a terminal; writes one line a task elsewhere.
+    """Draws bars with rate, time left and memory on a terminal; elsewhere one line a minute and one a finished task.
 
     A total of 0 means that it is not known: then there is neither a share nor a time left.
     """
@@ -81,7 +93,7 @@ class ConsoleProgress:
             TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
         )  # fmt: skip
         with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bars:
-            bar = _Bar(bars, bars.add_task(title, total=total or None, note=""), total)
+            bar = _Bar(bars, bars.add_task(title, total=total or None, note=""), title, total)
             yield bar
         meter = bar.meter
         meter.look()

@@ -44,4 +44,7 @@ def demo(
                 progress=lambda done, _: task.update(done),
             )
         outcome = run_loop(settings, out / "run", progress=progress)
-    show_outcome(out / "run", outcome, as_json, took=f"{time.monotonic() - started:.0f} s")
+    more = {"took": f"{time.monotonic() - started:.0f} s"}
+    if not as_json:
+        more["your images"] = "write a run.yaml (README.md, Use it on your data), then: poolscout run run.yaml"
+    show_outcome(out / "run", outcome, as_json, **more)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from annotated_types import Ge, Gt, Le, Lt, MultipleOf
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from poolscout.cli.app import app
@@ -21,7 +23,8 @@ CONFIG_HEAD = """# The run's config
 Generated from `src/poolscout/config.py` by `make docs`; do not edit.
 
 A run is one YAML file; any key can be set on the command line: `--set training.members=6`. Paths are relative to the
-file. Keys that do not exist are refused. The room `experiment` is for `poolscout experiment`, which reads the rest too.
+file. Keys that do not exist are refused. The room `experiment` is for `poolscout experiment` and `poolscout ab`, which
+read the rest too; other commands leave a file's section `experiment` out, so that one file serves them all.
 """
 CLI_HEAD = """# The command line
 
@@ -47,8 +50,17 @@ def _room(title: str, model: type[BaseModel], skip_rooms: bool = False) -> str:
     for name, field in model.model_fields.items():
         is_room = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
         if not (skip_rooms and is_room):
-            rows.append(f"| `{name}` | {_default(field.default)} | {field.description} |")
+            meaning = "; ".join(filter(None, [field.description, _bounds(field)]))
+            rows.append(f"| `{name}` | {_default(field.default)} | {meaning} |")
     return f"\n## {title}\n\n| key | default | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def _bounds(field: FieldInfo) -> str:
+    """What a number may be; empty where it may be any."""
+    words = {Gt: ("gt", "> {}"), Ge: ("ge", "≥ {}"), Lt: ("lt", "< {}"), Le: ("le", "≤ {}"),
+             MultipleOf: ("multiple_of", "a multiple of {}")}  # fmt: skip
+    told = [(words[type(one)], one) for one in field.metadata if type(one) in words]
+    return ", ".join(text.format(f"{getattr(one, name):,}") for (name, text), one in told)
 
 
 def _default(value: Any) -> str:

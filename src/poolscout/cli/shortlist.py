@@ -20,7 +20,7 @@ def shortlist(
         list[str],
         typer.Option(metavar="NAME=PATH", help="Parquet, folder of parts or CSV to join by image_id."),
     ] = [],  # noqa: B006  (typer copies it)
-    out: Annotated[Path | None, typer.Option(help="Parquet file for the kept rows; default: only told.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A .parquet or .csv for the kept rows; default: only told.")] = None,
     images: Annotated[str | None, typer.Option(help="Folder of the images; default: found beside.")] = None,
     overrides: SetOption = [],  # noqa: B006
     as_json: JsonOption = False,

@@ -44,12 +44,12 @@ def _facts(metrics: dict[str, Any]) -> dict[str, Any]:
 def _lines(path: Path, outcome: Outcome, rounds: list[dict], arms: dict[str, list[dict]]) -> dict[str, Any]:
     lines: dict[str, Any] = {}
     if rounds:
-        first, last = rounds[0], rounds[-1]
-        lines["labelled"] = f"{_cost(first)} → {_cost(last)}"
-        if "mean" in last:
-            lines["gained"] = ", ".join(
-                f"{name} {first['mean'][name]:.3f} → {last['mean'][name]:.3f}" for name in ("AP50", "AP", "wMAP")
-            )
+        ends = rounds[:: max(len(rounds) - 1, 1)]  # the first and the last, or the only one
+        lines["labelled"] = " → ".join(map(_cost, ends))
+        if "mean" in ends[-1]:
+            figures = [(name, [f"{one['mean'][name]:.3f}" for one in ends]) for name in ("AP50", "AP", "wMAP")]
+            told = ", ".join(f"{name} {' → '.join(values)}" for name, values in figures)
+            lines["gained" if len(ends) > 1 else "so far"] = told
     for arm, words in ARMS.items():
         if arms[arm] and "mean" in (reference := arms[arm][-1]):
             lines[words] = f"AP50 {reference['mean']['AP50']:.3f} for {_cost(reference)}"

@@ -179,10 +179,11 @@ def _check_images(delivered: Annotations, names: dict[str, str | None], sizes: S
         else:
             seen.add(image_id)
     unknown = next((name for name, image_id in names.items() if image_id is None), None)
+    are_others = len(names) > 1 and not any(names.values())  # one name may be misspelt
     faults.raise_if_any(
         f"{delivered.path}: {faults.count} of {len(delivered.images)} images are not this pool's",
         expected="images named by their image_id or their name in the folder of links, in the pool's size",
-        fix=(unknown and _closest(unknown, sizes)) or "export the images that were asked for, unscaled",
+        fix=(unknown and _closest(unknown, sizes, are_others)) or "export the images that were asked for, unscaled",
     )
 
 
@@ -190,8 +191,10 @@ def _fits(image: AnnotatedImage, size: tuple[int, int]) -> bool:
     return image.width in (None, size[0]) and image.height in (None, size[1])
 
 
-def _closest(name: str, known: Collection[str]) -> str:
+def _closest(name: str, known: Collection[str], are_others: bool) -> str:
     same = [image_id for image_id in known if PurePosixPath(image_id).name == PurePosixPath(name).name]
+    if are_others and not same:
+        return "none of its images is in the pool: the file seems to be of another data set; check FILE and --run"
     return nearest(name, same[:1] or list(islice(known, 20_000)))  # the search is slow: seconds for a large pool
 
 

@@ -32,8 +32,7 @@ _README = """These {n} images were picked to be labelled next.
   images/               the images, or links to them; give this folder to your label tool
   list.txt              their image ids, in pick order
   list.csv              the same with the name in images/, the size and where the image is
-  preannotations.json   COCO with the ensemble's boxes and scores, to start from; not labels
-
+{guesses}
 Classes: {classes}
 
 What to do:
@@ -47,6 +46,7 @@ What to do:
 
   4. Start the same `poolscout run` command again: it goes on when enough labels are there.
 """
+_GUESSES = "  preannotations.json   COCO with the ensemble's boxes and scores, to start from; not labels\n"
 
 
 def request_labels(
@@ -59,7 +59,7 @@ def request_labels(
     run: Path,
     fetch: Callable[[Mapping[str, Path]], Collection[str]] = lambda places: (),
 ) -> None:
-    """Write list.txt, list.csv, images/, preannotations.json and README.txt into `folder`.
+    """Write list.txt, list.csv, images/, README.txt and, where there are guesses, preannotations.json into `folder`.
 
     Args:
         folder: made when missing; written again, it is the same.
@@ -90,12 +90,14 @@ def request_labels(
     write_text(folder / "list.txt", "".join(f"{image_id}\n" for image_id in image_ids))
     listed = [(i, links[i], rows[i]["width"], rows[i]["height"], rows[i]["uri"]) for i in image_ids]
     write_text(folder / "list.csv", _csv([("image_id", "link", "width", "height", "uri"), *listed]))
-    boxes, scores = _guesses(image_ids, rows, links, detections)
-    images = [AnnotatedImage(links[i], rows[i]["width"], rows[i]["height"]) for i in image_ids]
-    info = {"description": "the ensemble's guesses, not labels", "poolscout_guesses": guesses_digest(boxes)}
-    write_coco(folder / "preannotations.json", images, boxes, classes, scores=scores, info=info)
-    run_word = shlex.quote(str(run))
-    write_text(folder / "README.txt", _README.format(n=len(image_ids), classes=", ".join(classes), run=run_word))
+    if detections is not None:
+        boxes, scores = _guesses(image_ids, rows, links, detections)
+        images = [AnnotatedImage(links[i], rows[i]["width"], rows[i]["height"]) for i in image_ids]
+        info = {"description": "the ensemble's guesses, not labels", "poolscout_guesses": guesses_digest(boxes)}
+        write_coco(folder / "preannotations.json", images, boxes, classes, scores=scores, info=info)
+    words = {"classes": ", ".join(classes), "run": shlex.quote(str(run))}
+    guesses = "" if detections is None else _GUESSES
+    write_text(folder / "README.txt", _README.format(n=len(image_ids), guesses=guesses, **words))
 
 
 def link_name(image_id: str, uri: str = "") -> str:
@@ -119,11 +121,9 @@ def guesses_digest(boxes: pa.Table) -> str:
 
 
 def _guesses(
-    image_ids: Sequence[str], rows: dict[str, dict], links: dict[str, str], detections: pa.Table | None
+    image_ids: Sequence[str], rows: dict[str, dict], links: dict[str, str], detections: pa.Table
 ) -> tuple[pa.Table, list[float]]:
     """Boxes (image_id = link name) in pick order, the strongest of an image first, and their probabilities."""
-    if detections is None:
-        return BOXES.empty(), []
     picked = pc.is_in(detections["image_id"], pa.array(list(image_ids), pa.string()))
     table = detections.filter(pc.and_(pc.equal(detections["member"], ENSEMBLE), picked))
     sizes = [(rows[i]["width"], rows[i]["height"]) for i in table["image_id"].to_pylist()]

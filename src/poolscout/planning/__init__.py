@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from poolscout.assemble import resolve_device, seed_for
+from poolscout.assemble import check_settings, resolve_device, seed_for
 from poolscout.config import PoolConfig, RunConfig
-from poolscout.detector.gives import unet_gives
 from poolscout.engine.progress import Progress, SilentProgress, resident_bytes
 from poolscout.errors import ConfigError
 from poolscout.formats.annotations import annotation_images, format_of, read_annotations
@@ -33,8 +32,7 @@ from poolscout.planning.notes import notes_of
 from poolscout.planning.sample import Sample, encoded_bytes, machine_memory_bytes, remote_share, sample_pool
 from poolscout.planning.selecting import time_selection
 from poolscout.pool import Storage
-from poolscout.scoring import check_scoring
-from poolscout.selection import check_sampler, needs_embeddings
+from poolscout.selection import needs_embeddings
 from poolscout.tables.declared import POOL, SCORES
 from poolscout.tables.parquet import read_table, write_table
 
@@ -70,8 +68,7 @@ def make_plan(
             "nothing to plan with", got=f"{images} images, workers {list(workers)}",
             expected="2 images or more, and each number of workers 1 or more",
         )  # fmt: skip
-    check_scoring(config.scoring.scorers, unet_gives(config.detector, config.training.members))
-    check_sampler(config.selection.sampler)
+    check_settings(config)
     config = config.model_copy(update={"device": resolve_device(config.device)})
     with tempfile.TemporaryDirectory(prefix="poolscout-plan-") as scratch:
         return _Planning(config, out, images, Path(scratch), progress or SilentProgress()).plan(workers)

@@ -104,10 +104,11 @@ def _select(connection: duckdb.DuckDBPyConnection, text: str, sql: str) -> dict[
     answer = _tree(connection, sql)
     if answer.get("error"):
         try:
-            connection.extract_statements(sql)  # only parses: for the message with its marks
+            statements = connection.extract_statements(sql)  # only parses: for the message with its marks
         except duckdb.Error as error:
             raise _refused(text, duckdb_words(error)) from error
-        raise _refused(text, str(answer.get("error_message")))
+        is_one = [statement.type for statement in statements] == [duckdb.StatementType.SELECT]
+        raise _refused(text, str(answer.get("error_message")) if is_one else "more than one statement")
     empty = _tree(connection, "SELECT 1")["statements"][0]
     if len(answer["statements"]) != 1:
         raise _refused(text, "more than one statement")
