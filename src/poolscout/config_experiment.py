@@ -23,12 +23,42 @@ class StrategyConfig(Room):
     k: int | None = Field(None, ge=1, description="of aggregate: top_k")
     over: Literal["unlabelled", "all"] = Field("unlabelled", description="all = [X_u, X_l]: labelled images again too")
     embeddings: str = Field("own", description="own: the first member's; else a name from experiment.embeddings")
+    knows_labels: bool = Field(False, description="picks by the hidden labels: a bound of what there is to win")
     selection: dict[str, Any] = Field({}, description="settings of `selection` in which this strategy differs")
 
     @property
     def choice(self) -> ScorerChoice | None:
         """The score that ranks the images."""
         return None if self.scorer is None else ScorerChoice(scorer=self.scorer, aggregate=self.aggregate, k=self.k)
+
+
+class AbConfig(Room):
+    classes: tuple[str, ...] = Field((), description="experiment ab: those that are wanted, e.g. [person, bicycle]")
+    where: str | None = Field(
+        None, description="experiment ab: SQL of the images that both arms pick from; default: the whole pool"
+    )
+    reference_where: str | None = Field(
+        None, description="experiment ab: SQL of those the reference set is drawn from; default: the whole pool"
+    )
+    learning: StrategyConfig | None = Field(
+        None, description="experiment ab: what picks as al; default: the recommended strategy, by turns over `classes`"
+    )
+    splits: int = Field(1, ge=1, description="experiment ab: how often the picks of a seed are split")
+    held_out: float = Field(0.1, gt=0, lt=1, description="share of each arm's images to measure on, whole sequences")
+
+    @field_validator("classes")
+    @classmethod
+    def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(classes)) != len(classes):
+            raise ValueError(f"each class once; got {list(classes)}")
+        return classes
+
+    @field_validator("learning")
+    @classmethod
+    def _new_images_are_picked(cls, learning: StrategyConfig | None) -> StrategyConfig | None:
+        if learning is not None and learning.over != "unlabelled":
+            raise ValueError(f"both arms pick new images: over: unlabelled; got {learning.over}")
+        return learning
 
 
 class ExperimentConfig(Room):
@@ -46,6 +76,8 @@ class ExperimentConfig(Room):
     near_duplicates: int = Field(
         12, ge=-1, le=256, description="bits of 256 up to which the hashes of two images look alike; -1: not checked"
     )
+
+    ab: AbConfig = Field(AbConfig(), description="of the A/B test")
 
     @field_validator("strategies")
     @classmethod

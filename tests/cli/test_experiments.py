@@ -43,6 +43,27 @@ def test_an_experiment_tells_its_table(config: Path, tmp_path: Path, capsys: pyt
     assert (code, [one["name"] for one in json.loads(out)["summaries"]]) == (0, ["random", "top"])
 
 
+def test_an_experiment_has_a_page_that_can_be_written_again(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "e"
+    code, out, err = poolscout(capsys, "experiment", "loop", config, "--out", folder)
+    assert code == 0, err
+    told = " ".join(out.split())
+    assert "2 strategies were compared on data over 1 paired seed" in told
+    assert "No strategy was shown to be better than random" in told
+    assert "at least 6 seeds are needed" in told
+    assert f"report {folder / 'experiment.html'}" in told
+    page = (folder / "experiment.html").read_bytes()
+    (folder / "experiment.html").unlink()
+    code, out, _ = poolscout(capsys, "report", folder)
+    assert (code, out.split()) == (0, ["report", str(folder / "experiment.html")])
+    assert (folder / "experiment.html").read_bytes() == page
+    code, out, _ = poolscout(capsys, "experiment", "loop", config, "--out", folder, "--json")
+    assert (code, json.loads(out)["report"]) == (0, str(folder / "experiment.html"))
+    assert json.loads(out)["told"]["gained"] == []
+
+
 def test_an_ab_test_tells_cost_and_gain(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arms = [word for name in ("manual", "al") for word in ("--arm", f"{name}={config.parent / name}.txt")]
     words = ["ab", config, *arms, "--out", tmp_path / "ab", "--set", "labelling.initial=20"]
@@ -61,3 +82,16 @@ def test_an_ab_test_tells_cost_and_gain(config: Path, tmp_path: Path, capsys: py
 def test_an_arm_has_a_name_and_a_file(config: Path, arm: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = poolscout(capsys, "ab", config, "--arm", arm)
     assert (code, "NAME=FILE" in err) == (2, True)
+
+
+def test_arms_of_one_name_are_refused(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = poolscout(capsys, "ab", config, "--arm", "a=x.txt", "--arm", "a=y.txt")
+    assert (code, "the name a is taken" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "fix"), [("lop", "did you mean 'loop'"), ("run.yaml", "the kind comes first: poolscout experiment loop")]
+)
+def test_an_unknown_kind_is_refused(kind: str, fix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = poolscout(capsys, "experiment", kind, "loop")
+    assert (code, fix in err, "scoring, sampling, diversity, loop, ab" in err) == (2, True, True)

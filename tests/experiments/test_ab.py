@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from poolscout.config import build_as
 from poolscout.config_experiment import ExperimentRunConfig
 from poolscout.errors import DataError, RunError
-from poolscout.experiments.ab import AbFindings, run_ab
-from poolscout.experiments.arms import Sides, split_arms
+from poolscout.experiments.ab import run_ab
+from poolscout.experiments.ab_findings import AbFindings
+from poolscout.experiments.arms import Arms, Sides, check_new, split_arms
 from poolscout.experiments.statistics import relative_gain
 from poolscout.labels import LabelStore
 from tests.loop.tiny import tiny_config, write_data
@@ -47,6 +48,14 @@ def test_a_sequence_is_on_one_side_for_all_arms(sequences: list[int], seed: int,
         assert sorted(sides.learnt[name] + sides.held[name]) == picked
         assert sides.learnt[name]
         assert sides.held[name]
+
+
+def test_an_arm_that_is_labelled_already_is_told_or_refused() -> None:
+    said: list[str] = []
+    check_new(Arms(["i1"], {"a": ["i1", "i2"], "b": ["i3"]}), said.append)
+    assert said == ["1 of 2 images of arm a are in the reference set already"]
+    with pytest.raises(DataError, match="2 of 2 images of arm a .* can gain nothing"):
+        check_new(Arms(["i1", "i2"], {"a": ["i1", "i2"], "b": ["i3"]}), said.append)
 
 
 def test_about_a_tenth_is_held_out_and_repeats_differ() -> None:

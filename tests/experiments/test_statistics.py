@@ -16,6 +16,7 @@ from poolscout.experiments.statistics import (
     corrected,
     cost_to_reach,
     detectable_difference,
+    gain_ratio,
     holm,
     mean_interval,
     paired,
@@ -73,6 +74,12 @@ def test_an_interval_holds_the_mean_and_shrinks_with_seeds() -> None:
     assert mean_interval([1.0, 2.0, 4.0]) == mean_interval([1.0, 2.0, 4.0])
 
 
+def test_figures_that_differ_by_rounding_have_an_interval() -> None:
+    figures = [float(np.nextafter(0.7, 1))] * 3 + [0.7] * 7  # the bootstrap's own interval is NaN
+    found = mean_interval(figures)
+    assert [found.low, found.high] == pytest.approx([0.7, 0.7])
+
+
 def test_intervals_cover_the_true_mean_about_as_often_as_they_say() -> None:
     rng, hits = np.random.default_rng(1), 0
     for _ in range(200):
@@ -110,6 +117,27 @@ def test_the_area_is_that_of_a_fine_sum(steps: list[float], data: st.DataObject)
     figure = np.array(data.draw(st.lists(st.floats(0, 1), min_size=len(cost), max_size=len(cost))))
     grid = np.linspace(cost[0], cost[-1], 20_001)
     assert area_under(cost, figure, cost[0], cost[-1]) == pytest.approx(np.interp(grid, cost, figure).mean(), abs=1e-2)
+
+
+def test_the_ratio_of_gains_by_hand() -> None:
+    reference = [0.2, 0.3, 0.4, 0.2]
+    manual, al = [value + 0.1 for value in reference], [value + 0.3 for value in reference]
+    found = gain_ratio(al, manual, reference)
+    assert (found.mean, found.low, found.high, found.n) == pytest.approx((3.0, 3.0, 3.0, 4))
+    assert gain_ratio(al, [0.21, 0.29, 0.41, 0.2], reference) is None, "no gain that could be told from none"
+    assert gain_ratio(al, [value - 0.1 for value in reference], reference) is None
+    assert gain_ratio([0.5], [0.3], [0.2]) is None, "of a single seed nothing is known"
+    worse = gain_ratio([0.1, 0.2, 0.3, 0.1], manual, reference)
+    assert worse.mean == pytest.approx(-1.0)
+
+
+def test_the_interval_of_a_ratio_covers_it_about_as_often_as_it_says() -> None:
+    rng, hits = np.random.default_rng(3), 0
+    for seed in range(100):
+        base = rng.normal(0.3, 0.05, 12)
+        found = gain_ratio(base + rng.normal(0.3, 0.06, 12), base + rng.normal(0.1, 0.03, 12), base, seed)
+        hits += found.low <= 3.0 <= found.high
+    assert 84 <= hits <= 99
 
 
 def test_what_cannot_be_compared_is_refused() -> None:

@@ -76,6 +76,9 @@ def test_what_is_kept_does_not_grow_with_members() -> None:
     ("scorer", "aggregate", "message"),
     [
         ("mutual_infromation", "max", r"no scorer[\s\S]*did you mean 'mutual_information'"),
+        ("BALD", "max", r"did you mean 'mutual_information'"),
+        ("entropy", "mean", r"did you mean 'average'"),
+        ("entropy", "topk", r"did you mean 'top_k'"),
         ("entropy", "maximum", r"no aggregate[\s\S]*average, max, sum, top_k, whole[\s\S]*did you mean 'max'"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -24,6 +24,9 @@ from poolscout.cli.console import (
     stdout,
 )
 from poolscout.errors import ConfigError
+
+if TYPE_CHECKING:
+    from poolscout.experiments.ab_findings import AbFindings
 
 
 def ab(
@@ -54,12 +57,23 @@ def ab(
         found = run_ab(
             settings, _arms(arm), folder, reference=reference, progress=ConsoleProgress(), redo_stale=redo_stale
         )
+    tell_findings(found, folder, as_json)
+
+
+def tell_findings(found: AbFindings, folder: Path, as_json: bool) -> None:
+    """Cost, gains and what they say."""
+    from poolscout.experiments.ab_sentences import tell_ab
+
     if as_json:
         typer.echo(json.dumps(json.loads((folder / "ab.json").read_text()), indent=1))
         return
     show_table([_cost(one) for one in found.arms])
     show_table([_gain(key, found.arms) for key in found.arms[0].gain["both"]])
-    stdout.print(escape(f"gains over the reference model, {found.repeats} repeats, on all held-out parts"))
+    empty = "; –: that one found nothing" if any(None in one.gain["both"].values() for one in found.arms) else ""
+    stdout.print(escape(f"gains over the reference model, {found.repeats} repeats, on all held-out parts{empty}"))
+    for sentence in [*found.words, *tell_ab(found, "", ()).power]:
+        stdout.print(escape(sentence))
+    stdout.print(escape(f"report   {folder / 'ab.html'}"))
     stdout.print(escape(f"written  {folder}"))
 
 
@@ -67,10 +81,16 @@ def _arms(options: list[str]) -> dict[str, Path]:
     arms: dict[str, Path] = {}
     for option in options:
         name, equals, path = option.partition("=")
-        if not equals or not path or not name.isidentifier() or name in (*arms, "reference", "both"):
+        if name in arms:
             raise ConfigError(
-                f"--arm {option}: not a selection with its own name", got=option,
-                expected="NAME=FILE, each name once, letters and digits; not reference or both",
+                f"--arm {option}: the name {name} is taken", got=f"{name}={arms[name]} and {option}",
+                expected="a name of its own for every arm", fix=f"call one of them {name}2",
+            )  # fmt: skip
+        if not equals or not path or not name.isidentifier() or name in ("reference", "both"):
+            raise ConfigError(
+                f"--arm {option}: not a selection with a name", got=option,
+                expected="NAME=FILE, the name of letters and digits; not reference or both",
+                fix="write for example --arm manual=list.csv",
             )  # fmt: skip
         arms[name] = Path(path)
     return arms

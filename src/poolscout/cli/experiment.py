@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
+from poolscout.cli.ab import tell_findings
 from poolscout.cli.console import (
     AddressOption,
     ConsoleProgress,
@@ -26,7 +27,7 @@ from poolscout.cli.console import (
 
 
 def experiment(
-    kind: Annotated[str, typer.Argument(help="scoring, sampling, diversity or loop (docs/experiments.md).")],
+    kind: Annotated[str, typer.Argument(help="scoring, sampling, diversity, loop or ab (docs/experiments.md).")],
     config: Annotated[Path, typer.Argument(help="The YAML file of a run; its section experiment is read too.")],
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
     out: Annotated[Path | None, typer.Option(help="The experiment's folder; default experiments/NAME-KIND.")] = None,
@@ -41,15 +42,24 @@ def experiment(
     Example: `poolscout experiment loop examples/carla_driving.yaml --set experiment.seeds=10 --engine processes`
     """
     from poolscout.config_experiment import load_experiment
+    from poolscout.experiments.ab import run_picking_ab
+    from poolscout.experiments.presets import check_kind
     from poolscout.experiments.runner import run_experiment
 
+    check_kind(kind)
     settings = load_experiment(config, [*engine_settings(engine, workers, address), *overrides])
     folder = out or Path("experiments") / f"{settings.name}-{kind}"
+    if kind == "ab":
+        with resumable():
+            ab = run_picking_ab(settings, folder, progress=ConsoleProgress(), redo_stale=redo_stale)
+        tell_findings(ab, folder, as_json)
+        return
     with resumable():
         outcome = run_experiment(kind, settings, folder, progress=ConsoleProgress(), redo_stale=redo_stale)
     found = outcome.findings
     if as_json:
-        typer.echo(json.dumps(asdict(found) | {"written": str(folder)}, indent=1, default=str))
+        more = {"told": asdict(outcome.told), "report": str(outcome.page), "written": str(folder)}
+        typer.echo(json.dumps(asdict(found) | more, indent=1, default=str))
         return
     show_table([_row(summary) for summary in found.summaries])
     for one in found.comparisons:
@@ -57,6 +67,9 @@ def experiment(
         p = final.p if final.p_corrected is None else final.p_corrected
         told = f"wMAP {final.difference.mean:+.4f}, p = {p:.3f}: {final.verdict}"
         stdout.print(escape(f"{one.strategy} against {one.baseline}: {told}"))
+    for sentence in outcome.told.briefly:
+        stdout.print(escape(sentence))
+    stdout.print(escape(f"report   {outcome.page}"))
     stdout.print(escape(f"written  {folder}"))
 
 

@@ -11,13 +11,22 @@ from poolscout.cli.console import JsonOption, show
 
 
 def report(
-    run: Annotated[Path, typer.Argument(help="A run's folder.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a run, or of an experiment.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Write a run's report again: one HTML file that opens offline.
+    """Write the page of a run or an experiment again: one HTML file that opens offline.
 
     Example: `poolscout report runs/first`
     """
     from poolscout.report import write_report
 
-    show({"report": write_report(run)}, as_json)
+    if (run / "experiment.json").exists():
+        from poolscout.experiments.runner import conclude_again
+
+        show({"report": conclude_again(run).page}, as_json)
+    elif (run / "ab.json").exists():
+        from poolscout.experiments.ab_page import write_ab_page_again
+
+        show({"report": write_ab_page_again(run)}, as_json)
+    else:
+        show({"report": write_report(run)}, as_json)

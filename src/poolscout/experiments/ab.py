@@ -1,73 +1,40 @@
-"""The A/B test: selections of any origin beside one reference set, over repeated splits (the paper's section V)."""
+"""The A/B test of the paper's section V: selections beside one reference set, over repeated splits.
+
+The selections are given (`run_ab`), or an expert and active learning pick them anew for each seed (`run_picking_ab`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.assemble import logged, seed_for
-from poolscout.config import SelectionConfig
-from poolscout.config_experiment import ExperimentRunConfig
-from poolscout.engine import Executor, SerialExecutor, open_executor
+from poolscout.config import ScorerChoice, SelectionConfig
+from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
+from poolscout.engine import Executor, open_executor
 from poolscout.engine.progress import Progress, SilentProgress
-from poolscout.errors import DataError, some
-from poolscout.experiments.ab_cells import (
-    BOTH,
-    REFERENCE,
-    AbCells,
-    by_arm,
-    figures,
-    open_ab,
-    open_ab_world,
-    play_ab,
-    without,
-)
-from poolscout.experiments.arms import read_arms
+from poolscout.errors import ConfigError, DataError, nearest, some
+from poolscout.experiments.ab_cells import REFERENCE, AbCells, open_ab, open_ab_world, play_ab
+from poolscout.experiments.ab_findings import AbFindings, conclude, plain
+from poolscout.experiments.ab_page import write_ab_page
+from poolscout.experiments.ab_picks import AL, open_picking, picked_arms, picking, play_picks
+from poolscout.experiments.arms import Arms, check_new, known_ids, read_arms
 from poolscout.experiments.look_alikes import check_look_alikes
-from poolscout.experiments.statistics import Interval, Paired, corrected, mean_interval, paired, relative_gain
-from poolscout.formats.id_lists import read_image_ids
+from poolscout.experiments.play import play_through
+from poolscout.experiments.presets import by_turns
+from poolscout.experiments.runner import check_strategies, embed
+from poolscout.experiments.split import known_labels
 from poolscout.selection import select_images
 from poolscout.tables.atomic import write_json
 from poolscout.tables.manifest import Work, file_hash, fingerprint
 from poolscout.tables.runfolder import RunFolder
 from poolscout.world import World, claim, write_config
 
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One arm, over all repeats.
-
-    Attributes:
-        cost: images, boxes, boxes of each class, minutes, sequences.
-        figures, gain: test → figure → the arm's, and its relative gain over the reference model; None where that found
-            nothing. Tests are `both` and each arm's own held-out part; figures are wMAP, AP50, AP and `AP50 CLASS`.
-    """
-
-    name: str
-    cost: dict[str, Any]
-    figures: dict[str, dict[str, Interval]]
-    gain: dict[str, dict[str, Interval | None]]
-
-
-@dataclass(frozen=True)
-class AbFindings:
-    """What an A/B test has come to.
-
-    Attributes:
-        reference: test → figure → interval, of the models without any arm.
-        differences: (arm, other) → figure → the difference on `both`, p corrected over the arms and classes.
-    """
-
-    repeats: int
-    reference: dict[str, dict[str, Interval]]
-    arms: tuple[ArmResult, ...]
-    differences: dict[tuple[str, str], dict[str, Paired]]
+Draw = Callable[[World, Progress, Executor], tuple[Arms, ...]]
 
 
 def run_ab(
@@ -85,36 +52,95 @@ def run_ab(
         DataError: arms that cannot be compared; images that look alike on both sides of a split.
         RunError: the folder holds another test.
     """
+
+    def given(world: World, log: Progress, _: Executor) -> tuple[Arms, ...]:
+        arms = read_arms(files, world.pool)
+        shared = _reference(world, arms) if reference is None else known_ids(reference, world.pool, "reference set")
+        check_new(Arms(shared, arms), log.say)
+        at, content = world.folder.path / "arms", {"arms": arms, "reference": shared}
+        work = Work("arms", {}, {"arms": fingerprint(content), "pool": file_hash(world.pool_path)})
+        world.folder.stage(at, work, [at / "arms.json"], lambda: write_json(at / "arms.json", content))
+        return (Arms(shared, arms),) * config.experiment.seeds
+
+    return _run("ab", config, given, 1, out, progress, redo_stale)
+
+
+def run_picking_ab(
+    config: ExperimentRunConfig, out: Path, *, progress: Progress | None = None, redo_stale: bool = False
+) -> AbFindings:
+    """The same, with picks of a simulated expert and of active learning from one short-list, anew for each seed.
+
+    A seed is: a reference set of `labelling.initial` images, the ensemble that it gives, its scores of the short-list,
+    `selection.n` images for either arm, `experiment.ab.splits` splits of them. What is independent are the seeds.
+
+    Raises:
+        ConfigError: no wanted class, or one that is not known; a strategy or condition that cannot be carried out.
+        DataError: a short-list too short; images that look alike on both sides of a split.
+        RunError: the folder holds another test.
+    """
+    config, learning = settled(config)
+    seeds, splits = range(config.experiment.seeds), config.experiment.ab.splits
+
+    def drawn(world: World, log: Progress, executor: Executor) -> tuple[Arms, ...]:
+        _check_wanted(config, world)
+        check_strategies(config, {AL: learning}, world)
+        embed(world.folder, world, config, log, executor)
+        picking(world, config, learning)
+        opened = partial(open_picking, config, learning, world.folder.path, executor.shares_memory)
+        play_through(executor, log, f"{len(seeds)} seeds: picks", len(seeds), [(play_picks, list(seeds))], opened)
+        return tuple(picked_arms(world.folder.path, seed) for seed in seeds for _ in range(splits))
+
+    return _run("experiment ab", config, drawn, splits, out, progress, redo_stale)
+
+
+def settled(config: ExperimentRunConfig) -> tuple[ExperimentRunConfig, StrategyConfig]:
+    """The config with what the experiment fixes, and the strategy that picks as al."""
+    if not config.experiment.ab.classes:
+        raise ConfigError(
+            "experiment.ab.classes: the wanted classes are not named", got="none",
+            expected="a list such as [person, bicycle]", fix="add experiment.ab.classes to the config",
+        )  # fmt: skip
+    learning = config.experiment.ab.learning or by_turns(config)
+    scorer = learning.choice or ScorerChoice(scorer="entropy")
+    scoring = config.scoring.model_copy(update={"scorers": (scorer,), "over": "unlabelled"})
+    return config.model_copy(update={"rounds": 1, "scoring": scoring}), learning
+
+
+def _check_wanted(config: ExperimentRunConfig, world: World) -> None:
+    unknown = [name for name in config.experiment.ab.classes if name not in world.classes]
+    if unknown:
+        raise ConfigError(
+            f"experiment.ab.classes: no such class: {some(unknown)}", got=some(unknown),
+            expected=some(world.classes), fix=nearest(unknown[0], world.classes) or "name classes of the labels",
+        )  # fmt: skip
+
+
+def _run(
+    command: str, config: ExperimentRunConfig, draw: Draw, splits: int, out: Path, progress: Progress | None,
+    redo_stale: bool,
+) -> AbFindings:  # fmt: skip
     progress = progress or SilentProgress()
     folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
     with folder.lock():
         claim(folder, config)
-        with logged(progress, folder.path, "ab", config) as log, open_executor(config.engine) as executor:
+        with logged(progress, folder.path, command, config) as log, open_executor(config.engine) as executor:
             folder.say = log.say
             world = open_ab_world(config, folder.path, folder)
-            arms = read_arms(files, world.pool)
-            shared = _reference(world, arms, reference)
-            cells = AbCells(world, config, arms, shared)
-            _keep(folder, cells)
-            _check_splits(folder, cells)
-            _play_all(cells, log, executor)
+            cells = AbCells(world, config, draw(world, log, executor), splits, known_labels(world))
+            _check_splits(cells)
+            todo = [(repeat, name) for repeat in range(len(cells.arms)) for name in (REFERENCE, *cells.names)]
+            opened = partial(open_ab, config, cells.arms, splits, folder.path, executor.shares_memory)
+            title = f"{len(cells.arms)} repeats × {1 + len(cells.names)} trainings"
+            play_through(executor, log, title, len(todo), [(play_ab, todo)], opened)
             write_config(folder, config)
             found = conclude(cells)
-            write_json(folder.path / "ab.json", _plain(found))
+            write_json(folder.path / "ab.json", plain(found))
+            write_ab_page(cells, found)
             return found
 
 
-def _reference(world: World, arms: Mapping[str, Sequence[str]], file: Path | None) -> list[str]:
+def _reference(world: World, arms: Mapping[str, list[str]]) -> list[str]:
     picked = pa.array(sorted({image_id for ids in arms.values() for image_id in ids}), pa.string())
-    if file is not None:
-        ids = read_image_ids(file).unique()
-        unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=world.pool["image_id"])))
-        if len(unknown):
-            raise DataError(
-                f"{len(unknown)} images of the reference set are not in the pool", got=some(unknown.to_pylist()),
-                expected="image ids of pool.source", fix=f"check {file}",
-            )  # fmt: skip
-        return sorted(ids.to_pylist())
     theirs = world.pool.filter(pc.is_in(world.pool["image_id"], value_set=picked))["sequence"].unique().drop_null()
     rest = world.pool.filter(pc.invert(pc.is_in(world.pool["sequence"], value_set=theirs)))
     n = world.config.labelling.initial
@@ -129,102 +155,18 @@ def _reference(world: World, arms: Mapping[str, Sequence[str]], file: Path | Non
     return sorted(picks["image_id"].to_pylist())
 
 
-def _keep(folder: RunFolder, cells: AbCells) -> None:
-    """The arms and the reference set, in the folder: what is trained follows from them."""
-    at = folder.path / "arms"
-    content = {"arms": cells.arms, "reference": cells.reference}
-    work = Work("arms", {}, {"arms": fingerprint(content), "pool": file_hash(cells.world.pool_path)})
-    folder.stage(at, work, [at / "arms.json"], lambda: write_json(at / "arms.json", content))
+def _check_splits(cells: AbCells) -> None:
+    """No image that a repeat measures on looks like one that it learns from; each is looked at once."""
+    most, share = cells.config.experiment.near_duplicates, cells.config.experiment.ab.held_out
+    for repeat, arms in enumerate(cells.arms):
+        settings = {"near_duplicates": most, "held_out": share, "seed": cells.config.seed + repeat}
+        content = fingerprint({"arms": arms.picked, "reference": arms.reference})
 
-
-def _check_splits(folder: RunFolder, cells: AbCells) -> None:
-    """No image that a repeat measures on looks like one that it learns from; looked at once."""
-    most, repeats = cells.config.experiment.near_duplicates, cells.config.experiment.seeds
-    settings = {"near_duplicates": most, "repeats": repeats, "seed": cells.config.seed}
-    work = Work("guard", settings, {"arms": file_hash(folder.path / "arms" / "arms.json")})
-
-    def do() -> None:
-        for repeat in range(repeats):
+        def do(repeat: int = repeat) -> None:
             sides = cells.sides(repeat)
-            shared = without(cells.world.pool, cells.reference, sides.sequences)
-            learnt = sorted({*shared, *(i for ids in sides.learnt.values() for i in ids)})
+            learnt = sorted({i for name in (REFERENCE, *cells.names) for i in cells.learnt(repeat, sides, name)})
             tables = [pa.table({"image_id": pa.array(ids, pa.string())}) for ids in (learnt, sides.union)]
             readers = (cells.world.reader, cells.world.reader)
             check_look_alikes(tables[0], tables[1], readers, most, f"repeat {repeat}")
 
-    folder.stage(folder.path / "guard", work, [], do)
-
-
-def _play_all(cells: AbCells, progress: Progress, executor: Executor) -> None:
-    names = [REFERENCE, *cells.arms]
-    todo = [(repeat, name) for repeat in range(cells.config.experiment.seeds) for name in names]
-    opened = partial(
-        open_ab, cells.config, cells.arms, cells.reference, cells.world.folder.path, executor.shares_memory
-    )
-    worker = SerialExecutor() if executor.shares_memory else executor
-    done = 0
-    with progress.task(f"{cells.config.experiment.seeds} repeats × {len(names)} trainings", len(todo)) as task:
-
-        def told(message: Any) -> None:
-            nonlocal done
-            done += 1
-            task.update(done, f"repeat {message[0]} {message[1]}")
-
-        for _ in worker.map(play_ab, todo, setup=opened, listener=told):
-            pass
-
-
-def conclude(cells: AbCells) -> AbFindings:
-    """The figures of all repeats, and what they say."""
-    repeats = range(cells.config.experiment.seeds)
-    names = [REFERENCE, *cells.arms]
-    found = {name: [figures(cells, repeat, name) for repeat in repeats] for name in names}
-    tests = [BOTH, *(arm for arm in cells.arms if all(arm in one for one in found[REFERENCE]))]
-    values = {name: {test: _by_figure([one[test] for one in found[name]]) for test in tests} for name in names}
-    costs = by_arm(cells)
-    base = values[REFERENCE]
-    arms = tuple(
-        ArmResult(
-            name,
-            costs[name],
-            {test: _means(values[name][test]) for test in tests},
-            {test: _gains(values[name][test], base[test]) for test in tests},
-        )
-        for name in cells.arms
-    )
-    pairs = [(a, b) for i, a in enumerate(cells.arms) for b in list(cells.arms)[i + 1 :]]
-    keys = [key for key in base[BOTH] if all(key in values[name][BOTH] for name in names)]
-    flat = corrected({
-        f"{a}\n{b}\n{key}": paired(values[a][BOTH][key], values[b][BOTH][key]) for a, b in pairs for key in keys
-    })  # fmt: skip
-    differences = {(a, b): {key: flat[f"{a}\n{b}\n{key}"] for key in keys} for a, b in pairs}
-    return AbFindings(len(repeats), {test: _means(base[test]) for test in tests}, arms, differences)
-
-
-def _means(values: Mapping[str, Sequence[float]]) -> dict[str, Interval]:
-    return {key: mean_interval(of) for key, of in values.items()}
-
-
-def _gains(ours: Mapping[str, Sequence[float]], base: Mapping[str, Sequence[float]]) -> dict[str, Interval | None]:
-    return {key: relative_gain(of, base[key]) for key, of in ours.items() if key in base}
-
-
-def _by_figure(each: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Figure → its value in each repeat; those that a repeat lacks are left out."""
-    flat = [
-        {name: one[name] for name in ("wMAP", "AP50", "AP")}
-        | {f"AP50 {cls}": values["AP50"] for cls, values in one["per_class"].items()}
-        for one in each
-    ]
-    keys = [key for key in flat[0] if all(one.get(key) is not None for one in flat)]
-    return {key: [one[key] for one in flat] for key in keys}
-
-
-def _plain(found: AbFindings) -> dict[str, Any]:
-    differences = {f"{a} − {b}": {k: asdict(v) for k, v in of.items()} for (a, b), of in found.differences.items()}
-    return {
-        "repeats": found.repeats,
-        "reference": {test: {k: asdict(v) for k, v in of.items()} for test, of in found.reference.items()},
-        "arms": [asdict(arm) for arm in found.arms],
-        "differences": differences,
-    }
+        cells.world.folder.stage(cells.repeat(repeat), Work("guard", settings, {"arms": content}), [], do)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,18 @@ import pyarrow.compute as pc
 from poolscout.errors import DataError, some
 from poolscout.formats.id_lists import read_image_ids
 
-HELD_SHARE = 0.1
+
+@dataclass(frozen=True)
+class Arms:
+    """Selections that are compared.
+
+    Attributes:
+        reference: image ids that every model learns from.
+        picked: arm → its image ids.
+    """
+
+    reference: list[str]
+    picked: dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -51,20 +62,49 @@ def read_arms(files: Mapping[str, Path], pool: pa.Table) -> dict[str, list[str]]
             "an A/B test compares two arms or more", got=f"{len(files)}: {some(files)}",
             expected="--arm NAME=FILE twice, e.g. --arm manual=list.csv --arm al=selection.parquet",
         )  # fmt: skip
-    arms = {}
-    for name, file in files.items():
-        ids = read_image_ids(file).unique()
-        unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=pool["image_id"])))
-        if len(unknown) or not len(ids):
+    return {name: known_ids(file, pool, f"arm {name}") for name, file in files.items()}
+
+
+def known_ids(file: Path, pool: pa.Table, whose: str) -> list[str]:
+    """The image ids in a file, each once, by id.
+
+    Args:
+        file: a list of image ids, or an earlier selection.
+        pool: image_id.
+        whose: for the message.
+
+    Raises:
+        DataError: an unreadable file, images that the pool lacks, or none.
+    """
+    ids = read_image_ids(file).unique()
+    unknown = ids.filter(pc.invert(pc.is_in(ids, value_set=pool["image_id"])))
+    if len(unknown) or not len(ids):
+        raise DataError(
+            f"{whose}: {len(unknown)} of {len(ids)} images are not in the pool", got=some(unknown.to_pylist()),
+            expected="image ids of pool.source", fix=f"check {file}",
+        )  # fmt: skip
+    return sorted(ids.to_pylist())
+
+
+def check_new(arms: Arms, say: Callable[[str], object]) -> None:
+    """Say how many images of an arm every model learns from anyway.
+
+    Raises:
+        DataError: all of them: such an arm can gain nothing.
+    """
+    for name, ids in arms.picked.items():
+        known = sorted(set(ids) & set(arms.reference))
+        told = f"{len(known)} of {len(ids)} images of arm {name} are in the reference set already"
+        if len(known) == len(ids):
             raise DataError(
-                f"arm {name}: {len(unknown)} of {len(ids)} images are not in the pool", got=some(unknown.to_pylist()),
-                expected="image ids of pool.source", fix=f"check {file}",
+                f"{told}: it can gain nothing", got=some(known), expected="images that are not labelled yet",
+                fix="give another reference set, or another arm",
             )  # fmt: skip
-        arms[name] = sorted(ids.to_pylist())
-    return arms
+        if known:
+            say(told)
 
 
-def split_arms(pool: pa.Table, arms: Mapping[str, Sequence[str]], seed: int, share: float = HELD_SHARE) -> Sides:
+def split_arms(pool: pa.Table, arms: Mapping[str, Sequence[str]], seed: int, share: float = 0.1) -> Sides:
     """Hold out whole sequences so that about this share of each arm's images is measured on.
 
     Sequences are looked at in random order; one is held out as long as no arm's part grows by more than half of it

@@ -17,6 +17,7 @@ from poolscout.config import ScorerChoice, ScoringConfig
 from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
 from poolscout.engine import SerialExecutor, tell
 from poolscout.engine.progress import SilentProgress
+from poolscout.experiments.knowing import select_knowing
 from poolscout.experiments.split import held_out
 from poolscout.selection import needs_embeddings
 from poolscout.tables.runfolder import RunFolder
@@ -85,7 +86,7 @@ def play_start(cells: Cells, seed: int) -> None:
     stages.evaluate(world, arm, 0)
     if is_scored:
         stages.score(world, arm, 0)
-    tell((seed, START, 0))
+    tell(f"seed {seed} {START}")
 
 
 def play(cells: Cells, cell: tuple[int, str]) -> None:
@@ -113,11 +114,11 @@ def play(cells: Cells, cell: tuple[int, str]) -> None:
         if number > 0:
             stages.train(world, arm, number)
             stages.evaluate(world, arm, number)
-            tell((seed, name, number))
+            tell(f"seed {seed} {name} round {number}")
         if number < cells.config.rounds:
             if number > 0 and _looks(cells, strategy):
                 stages.score(world, arm, number)
-            stages.select(world, arm, number)
+            (select_knowing if strategy.knows_labels else stages.select)(world, arm, number)
             labelling.label(world, arm, number)
 
 
@@ -126,12 +127,12 @@ def _play_full(cells: Cells, seed: int) -> None:
         seed_path(cells.world.folder.path, seed) / FULL, "whole pool, ", cells.config.selection,
         cells.config.training.members,
     )  # fmt: skip
-    world = _world(cells, seed, cells.world.pool.num_rows)
+    world = at_effort(cells.world, seed, cells.world.pool.num_rows)
     labelling.label_everything(world, arm)
     labelling.freeze_labels(world, arm, 0)
     stages.train(world, arm, 0)
     stages.evaluate(world, arm, 0)
-    tell((seed, FULL, 0))
+    tell(f"seed {seed} {FULL}")
 
 
 def _start(cells: Cells, seed: int) -> Arm:
@@ -149,15 +150,15 @@ def _looks(cells: Cells, strategy: StrategyConfig) -> bool:
 def _at(cells: Cells, seed: int, number: int, choices: tuple[ScorerChoice, ...], over: str) -> World:
     """The world of a round of a seed; it scores what is asked for."""
     config = cells.config
-    world = _world(cells, seed, config.labelling.initial + number * config.selection.n)
+    world = at_effort(cells.world, seed, config.labelling.initial + number * config.selection.n)
     asked = {"over": over} | ({"scorers": choices} if choices else {})
     scoring: ScoringConfig = config.scoring.model_copy(update=asked)
     return replace(world, config=world.config.model_copy(update={"scoring": scoring}))
 
 
-def _world(cells: Cells, seed: int, n_images: int) -> World:
+def at_effort(world: World, seed: int, n_images: int) -> World:
     """The world of a seed, in which every training takes the steps of so many images."""
-    steps = n_steps(n_images, cells.config.training)
-    training = cells.config.training.model_copy(update={"min_steps": steps, "max_steps": steps})
-    config = cells.world.config.model_copy(update={"seed": cells.config.seed + seed, "training": training})
-    return replace(cells.world, config=config)
+    steps = n_steps(n_images, world.config.training)
+    training = world.config.training.model_copy(update={"min_steps": steps, "max_steps": steps})
+    config = world.config.model_copy(update={"seed": world.config.seed + seed, "training": training})
+    return replace(world, config=config)

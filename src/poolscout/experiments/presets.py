@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
+from poolscout.errors import ConfigError, nearest
 
 Strategies = dict[str, StrategyConfig]
 MI = "mutual_information"
@@ -65,11 +66,34 @@ def recommended(config: ExperimentRunConfig) -> StrategyConfig:
     return _by(MI, "max", "kmeans++", title="recommended: k-means++ × MI", normalise_classes=True, over_classes="mean")
 
 
+def by_turns(config: ExperimentRunConfig) -> StrategyConfig:
+    """Section V: the recommended strategy, its picks taken for the wanted classes in turn."""
+    strategy = recommended(config)
+    limits = strategy.selection.get("constraints", config.selection.constraints.model_dump())
+    by_class = {"over_classes": "max", "class_weights": None, "normalise_classes": False}  # each ranks by its own score
+    turns = {**strategy.selection, **by_class, "constraints": {**limits, "classes": config.experiment.ab.classes}}
+    title = f"{strategy.title}, by turns over {', '.join(config.experiment.ab.classes)}"
+    return strategy.model_copy(update={"title": title, "over": "unlabelled", "selection": turns})
+
+
 METRICS = ("euclidean", "cosine")
 EXPERIMENTS: dict[str, Callable[[ExperimentRunConfig], Strategies]] = {
     "scoring": scoring, "sampling": sampling, "diversity": diversity, "loop": loop,
 }  # fmt: skip
 ONE_ROUND = ("scoring", "sampling", "diversity")
+KINDS = (*EXPERIMENTS, "ab")
+
+
+def check_kind(kind: str) -> None:
+    """Refuse what is no experiment.
+
+    Raises:
+        ConfigError: names those there are.
+    """
+    if kind not in KINDS:
+        meant = "the kind comes first: poolscout experiment loop CONFIG" if "." in kind else nearest(kind, KINDS)
+        fix = meant or "take one of these"
+        raise ConfigError(f"no experiment {kind!r}", got=kind, expected=", ".join(KINDS), fix=fix)
 
 
 def _top(scorer: str, aggregate: str, **more: Any) -> StrategyConfig:

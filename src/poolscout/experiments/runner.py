@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,32 +9,38 @@ from typing import Any
 
 from poolscout.assemble import logged, resolve_device
 from poolscout.config import ScorerChoice
-from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
+from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig, load_experiment
 from poolscout.embedding import embed_pool, load_backbone, pretrained_weights
-from poolscout.engine import Executor, SerialExecutor, open_executor
+from poolscout.engine import Executor, open_executor
 from poolscout.engine.progress import Progress, SilentProgress
 from poolscout.errors import ConfigError, nearest, some
-from poolscout.experiments.cells import FULL, Cells, embeddings_path, open_cells, open_experiment, play, play_start
+from poolscout.experiments.cells import FULL, embeddings_path, open_cells, open_experiment, play, play_start
 from poolscout.experiments.comparison import Findings, compare
 from poolscout.experiments.look_alikes import check_look_alikes
-from poolscout.experiments.presets import EXPERIMENTS, ONE_ROUND
+from poolscout.experiments.page import write_page
+from poolscout.experiments.play import play_through
+from poolscout.experiments.presets import EXPERIMENTS, ONE_ROUND, check_kind
 from poolscout.experiments.results import Point, check_effort, gather, write_results
+from poolscout.experiments.sentences import Told
 from poolscout.experiments.split import check_sequences
 from poolscout.scoring import check_scoring
 from poolscout.selection import check_constraints, check_sampler
+from poolscout.tables.atomic import write_json
 from poolscout.tables.manifest import Work, file_hash
-from poolscout.tables.runfolder import RunFolder
+from poolscout.tables.runfolder import RunFolder, read_json
 from poolscout.world import World, claim, write_config
 
-LEAST_SEEDS = 6  # with fewer no paired test can pass
+KIND_FILE = "experiment.json"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """An experiment that is done: its figures, what they say, and where they lie."""
+    """An experiment that is done: its figures, what they say, also in sentences and on a page, and where they lie."""
 
     points: list[Point]
     findings: Findings
+    told: Told
+    page: Path
     path: Path
 
 
@@ -67,15 +72,12 @@ def run_experiment(
             embed(folder, world, config, log, workers)
             play_all(config, strategies, folder.path, log, workers)
             write_config(folder, config)
-            return conclude(config, strategies, folder.path)
+            return conclude(kind, config, strategies, folder.path)
 
 
 def settled(kind: str, config: ExperimentRunConfig) -> tuple[ExperimentRunConfig, dict[str, StrategyConfig]]:
     """The config with what the experiment fixes, and its strategies by name."""
-    if kind not in EXPERIMENTS:
-        raise ConfigError(
-            f"no experiment {kind!r}", got=kind, expected=", ".join(EXPERIMENTS), fix=nearest(kind, EXPERIMENTS) or ""
-        )
+    check_kind(kind)
     if kind in ONE_ROUND:
         config = config.model_copy(update={"rounds": 1})
     strategies = config.experiment.strategies or EXPERIMENTS[kind](config)
@@ -171,32 +173,12 @@ def play_all(
     cells = [(seed, name) for seed in seeds for name in names]
     total = len(seeds) * (len(strategies) * config.rounds + 1 + config.experiment.full)
     opened = partial(open_cells, config, strategies, out, executor.shares_memory)
-    done = 0
-
-    with progress.task(f"{len(seeds)} seeds × {len(names)} strategies: trainings", total) as task:
-
-        def told(message: Any) -> None:
-            nonlocal done
-            done += 1
-            seed, name, number = message
-            task.update(done, f"seed {seed} {name} round {number}")
-
-        _through(executor, play_start, list(seeds), opened, told)
-        _through(executor, play, cells, opened, told)
+    title = f"{len(seeds)} seeds × {len(names)} strategies: trainings"
+    play_through(executor, progress, title, total, [(play_start, list(seeds)), (play, cells)], opened)
 
 
-def _through(
-    executor: Executor, function: Callable[[Cells, Any], None], items: list[Any], opened: Callable[[], Cells],
-    listener: Callable[[Any], None],
-) -> None:  # fmt: skip
-    if executor.shares_memory:  # one after the other: a training keeps this process's cores, or its GPU, busy
-        executor = SerialExecutor()
-    for _ in executor.map(function, items, setup=opened, listener=listener):
-        pass
-
-
-def conclude(config: ExperimentRunConfig, strategies: dict[str, StrategyConfig], out: Path) -> Outcome:
-    """The figures of what is finished, and what they say.
+def conclude(kind: str, config: ExperimentRunConfig, strategies: dict[str, StrategyConfig], out: Path) -> Outcome:
+    """The figures of what is finished, what they say, and the page that tells it.
 
     Raises:
         DataError: cells of unequal training effort.
@@ -204,6 +186,20 @@ def conclude(config: ExperimentRunConfig, strategies: dict[str, StrategyConfig],
     points = gather(out, config.experiment.seeds, strategies, config.rounds, config.experiment.full)
     check_effort(points)
     write_results(points, out)
+    write_json(out / KIND_FILE, {"kind": kind})
     titles = {name: strategy.title or name for name, strategy in strategies.items()}
     findings = compare(points, titles, config.experiment.baselines, config.rounds, config.experiment.targets)
-    return Outcome(points, findings, out)
+    page, told = write_page(kind, config, points, findings, out)
+    return Outcome(points, findings, told, page, out)
+
+
+def conclude_again(out: Path) -> Outcome:
+    """The same of an experiment's folder, with the settings in it.
+
+    Raises:
+        ConfigError: they are not what this release knows.
+        DataError: cells of unequal training effort.
+    """
+    kind = read_json(out / KIND_FILE)["kind"]
+    config, strategies = settled(kind, load_experiment(RunFolder(out).config))
+    return conclude(kind, config, strategies, out)

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from poolscout.errors import DataError, some
 from poolscout.formats.annotations import read_annotations
+from poolscout.formats.content import Annotations
 from poolscout.labels import sizes_of
 from poolscout.tables.declared import POOL
 from poolscout.tables.manifest import Work, file_hash, fingerprint
@@ -38,14 +39,16 @@ def held_out(world: World, share: float) -> World:
     work = Work("split", {"validation": share, "seed": SEED}, {"pool": file_hash(world.pool_path)})
     world.folder.stage(at, work, [at / "pool", at / "held_out"], do)
     pool, images = read_table(at / "pool", POOL), read_table(at / "held_out", POOL)
-    labelling = world.config.labelling
-    truth = read_annotations(
-        Path(labelling.annotations or world.config.pool.source),
-        bad_boxes=labelling.bad_boxes,
-        sizes=sizes_of(world.pool),
-    )
     digest = fingerprint([world.oracle_digest, file_hash(at / "held_out")])
-    return replace(world, pool=pool, pool_path=at / "pool", test=TestSet(images, truth, world.reader, digest))
+    test = TestSet(images, known_labels(world), world.reader, digest)
+    return replace(world, pool=pool, pool_path=at / "pool", test=test)
+
+
+def known_labels(world: World) -> Annotations:
+    """All labels that the oracle answers from: for what measures, never for what learns."""
+    labelling = world.config.labelling
+    source = Path(labelling.annotations or world.config.pool.source)
+    return read_annotations(source, bad_boxes=labelling.bad_boxes, sizes=sizes_of(world.pool))
 
 
 def split_by_sequence(rows: pa.Table, share: float, seed: int) -> tuple[pa.Table, pa.Table]:

@@ -77,6 +77,8 @@ def mean_interval(figures: Figures, seed: int = 0) -> Interval:
     found = stats.bootstrap(
         (values,), np.mean, confidence_level=CONFIDENCE, n_resamples=RESAMPLES, rng=np.random.default_rng(seed)
     ).confidence_interval
+    if not np.isfinite([found.low, found.high]).all():  # figures that differ by rounding alone
+        return Interval(mean, mean, mean, len(values))
     return Interval(mean, float(found.low), float(found.high), len(values))
 
 
@@ -97,14 +99,44 @@ def relative_gain(ours: Figures, reference: Figures, seed: int = 0) -> Interval 
     _check_pairs(a, b)
     if not b.mean() > 0:
         return None
-    gain = float(a.mean() / b.mean() - 1)
-    if len(a) == 1:
-        return Interval(gain, None, None, 1)
-    rows = np.random.default_rng(seed).integers(0, len(a), (RESAMPLES, len(a)))
-    tops, bottoms = a[rows].mean(1), b[rows].mean(1)
-    gains = tops[bottoms > 0] / bottoms[bottoms > 0] - 1
-    low, high = np.quantile(gains, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
-    return Interval(gain, low, high, len(a))
+    ratio = _ratio_of_means(a, b, seed)
+    low, high = (None if end is None else end - 1 for end in (ratio.low, ratio.high))
+    return Interval(ratio.mean - 1, low, high, ratio.n)
+
+
+def gain_ratio(ours: Figures, theirs: Figures, reference: Figures, seed: int = 0) -> Interval | None:
+    """How many times their gain over the reference ours is, and the bootstrap interval over seeds.
+
+    Args:
+        ours, theirs, reference: [seeds], of the same seeds in the same order.
+        seed: of the resamples.
+
+    Returns:
+        3.0 means three times the gain; None where they may have gained nothing: where the interval of their gain
+        holds 0 or less, a multiple of it means nothing.
+
+    Raises:
+        DataError: different numbers of seeds, or NaN.
+    """
+    a, b, base = _checked(ours), _checked(theirs), _checked(reference)
+    _check_pairs(a, b)
+    _check_pairs(a, base)
+    gain = mean_interval(b - base, seed)
+    if gain.low is None or not gain.low > 0:
+        return None
+    return _ratio_of_means(a - base, b - base, seed)
+
+
+def _ratio_of_means(tops: Float[np.ndarray, " n"], bottoms: Float[np.ndarray, " n"], seed: int) -> Interval:
+    """Mean over mean, and percentiles over resampled pairs; those whose lower mean is not above 0 are left out."""
+    ratio, n = float(tops.mean() / bottoms.mean()), len(tops)
+    if n == 1:
+        return Interval(ratio, None, None, 1)
+    rows = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    over, under = tops[rows].mean(1), bottoms[rows].mean(1)
+    ratios = over[under > 0] / under[under > 0]
+    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+    return Interval(ratio, low, high, n)
 
 
 def paired(ours: Figures, theirs: Figures, seed: int = 0) -> Paired:

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from poolscout.report.html import chart_spec
 from poolscout.report.rundata import Point, Round, RunData
 from poolscout.tables.declared import SCORES
 from poolscout.tables.parquet import iter_parts
@@ -61,7 +62,7 @@ def learning_curve(run: RunData, cost: str) -> dict[str, Any] | None:
     if (full := _full(run)) is not None and full.mean is not None:
         rule = alt.Chart(alt.Data(values=_rows("full", full, [full.mean]))).transform_filter(shown)
         layers.append(rule.mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(y=y, color=colour, tooltip=tooltip))
-    return _spec(alt.layer(*layers).add_params(metric), height=260)
+    return chart_spec(alt.layer(*layers).add_params(metric), height=260)
 
 
 def histogram(run: RunData, shown: Round, column: str, unit: str) -> dict[str, Any] | None:
@@ -108,7 +109,7 @@ def histogram(run: RunData, shown: Round, column: str, unit: str) -> dict[str, A
             ],
         )
     )  # fmt: skip
-    return _spec(chart, height=170)
+    return chart_spec(chart, height=170)
 
 
 def _full(run: RunData) -> Point | None:
@@ -125,12 +126,3 @@ def _rows(arm: str, point: Point, figures: list[dict[str, Any]]) -> list[dict[st
         for number, figure in enumerate(figures)
         for metric in METRICS
     ]  # fmt: skip
-
-
-def _spec(chart: alt.Chart | alt.LayerChart, height: int) -> dict[str, Any]:
-    spec = chart.properties(
-        width="container", height=height, autosize=alt.AutoSizeParams(type="fit", contains="padding")
-    )
-    values = spec.to_dict()
-    values.pop("config", None)
-    return values

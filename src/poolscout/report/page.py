@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import vl_convert
 import yaml
 from markupsafe import Markup
 
@@ -15,6 +12,7 @@ from poolscout.report.charts import METRICS, histogram, learning_curve
 from poolscout.report.grid import FIRST_PICKS
 from poolscout.report.headline import headline
 from poolscout.report.heat import MEMBER_COLOURS, legend_css, member_colour
+from poolscout.report.html import environment, vega_library
 from poolscout.report.pictures import PAGE_PICTURE_BYTES, class_colours, gallery
 from poolscout.report.rundata import Point, RunData, read_run
 from poolscout.report.seen import LEAST_SHOWN, in_unit, scorer_called
@@ -46,11 +44,8 @@ def write_report(run_dir: Path) -> Path:
 
 def render(run: RunData) -> str:
     """The page's HTML."""
-    loader = jinja2.PackageLoader("poolscout.report")
-    templates = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    templates.filters |= {"figure": _figure, "in_unit": in_unit, "count": _count, "member_colour": member_colour}
+    templates = environment()
+    templates.filters |= {"in_unit": in_unit, "member_colour": member_colour}
     curves = {f"curve-{cost}": learning_curve(run, cost) for cost in ("images", "boxes")}
     charts = {name: spec for name, spec in curves.items() if spec is not None}
     rounds = _rounds(run, charts)
@@ -73,17 +68,8 @@ def render(run: RunData) -> str:
         charts=charts,
         config_text=yaml.safe_dump(run.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
         legend=Markup(legend_css()),
-        style=Markup(loader.get_source(templates, "style.css")[0]),
-        script=Markup(loader.get_source(templates, "page.js")[0]),
-        vega=Markup(_vega_library()) if charts else "",
+        vega=vega_library() if charts else "",
     )
-
-
-@cache  # seconds of a JavaScript bundler, for always the same text
-def _vega_library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script, for an inline element."""
-    library: str = vl_convert.javascript_bundle()  # type: ignore[call-arg]  # its stub forgets the default
-    return library.replace("</script", "<\\/script")  # the same to JavaScript, but no end of the element to HTML
 
 
 def _rounds(run: RunData, charts: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -181,11 +167,3 @@ def _quarantine(run: RunData) -> dict[str, Any]:
     for row in rows:
         counts[row["stage"], row["reason"]] = counts.get((row["stage"], row["reason"]), 0) + 1
     return {"total": len(rows), "counts": counts, "rows": rows[:MAX_QUARANTINE_ROWS]}
-
-
-def _count(n: int | None) -> str:
-    return "–" if n is None else f"{n:,}"
-
-
-def _figure(value: float | None, digits: int = 3) -> str:
-    return "–" if value is None else f"{value:.{digits}f}"

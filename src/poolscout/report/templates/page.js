@@ -30,7 +30,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawAll);
 
 document.getElementById("metric")?.addEventListener("change", (event) => {
   document.querySelectorAll("span.metric").forEach((span) => { span.textContent = event.target.value; });
-  for (const id of ["curve-images", "curve-boxes"]) views[id]?.signal("metric", event.target.value).run();
+  for (const id in views) if (id.startsWith("curve")) views[id].signal("metric", event.target.value).run();
 });
 
 // A chart inside a closed <details> has no width: it is drawn again when opened.
@@ -41,7 +41,7 @@ document.querySelectorAll("details.round").forEach((round) =>
 );
 
 const large = document.getElementById("large");
-document.getElementById("picked").addEventListener("click", (event) => {
+document.getElementById("picked")?.addEventListener("click", (event) => {
   const card = event.target.closest(".card");
   if (!event.target.closest("button.picture")) return;
   large.lastElementChild.replaceChildren(card.cloneNode(true));

@@ -1,0 +1,189 @@
+"""What an A/B test has come to: figures, gains over the reference model, and their ratio, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from statistics import fmean
+from typing import Any
+
+from poolscout.experiments.ab_cells import BOTH, REFERENCE, AbCells, cost, figures
+from poolscout.experiments.statistics import (
+    Interval,
+    Paired,
+    corrected,
+    gain_ratio,
+    mean_interval,
+    paired,
+    relative_gain,
+)
+
+Values = Mapping[str, Mapping[str, Mapping[str, list[float]]]]  # model → test → figure → one for each unit that has it
+Ratios = dict[tuple[str, str], dict[str, dict[str, Interval | None]]]
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm, over all repeats.
+
+    Attributes:
+        cost: images, boxes, boxes of each class, minutes, sequences; means where each seed has picks of its own.
+        figures, gain: test → figure → the arm's, and its relative gain over the reference model; None where that found
+            nothing. Tests are `both` and each arm's own held-out part; figures are wMAP, AP50, AP and `AP50 CLASS`.
+    """
+
+    name: str
+    cost: dict[str, Any]
+    figures: dict[str, dict[str, Interval]]
+    gain: dict[str, dict[str, Interval | None]]
+
+
+@dataclass(frozen=True)
+class AbFindings:
+    """What an A/B test has come to.
+
+    Attributes:
+        repeats: independent figures: of seeds, or of splits where the arms are given.
+        reference: test → figure → interval, of the models without any arm.
+        differences: (arm, other) → figure → the difference on `both`, p corrected over the arms and the figures of the
+            wanted classes, and by itself over all other figures.
+        ratio: (other, arm) → test → figure → how many times the gain of the arm named first the other's is; None where
+            the first one's gain may be 0 or less.
+        words: what is most asked for, in sentences.
+    """
+
+    repeats: int
+    reference: dict[str, dict[str, Interval]]
+    arms: tuple[ArmResult, ...]
+    differences: dict[tuple[str, str], dict[str, Paired]]
+    ratio: Ratios
+    words: tuple[str, ...]
+
+
+def conclude(cells: AbCells) -> AbFindings:
+    """The figures of all repeats, and what they say.
+
+    Splits of the same picks are not independent: the mean over a seed's splits is one figure.
+    """
+    names, wanted = [REFERENCE, *cells.names], cells.config.experiment.ab.classes
+    found = {name: [_flat(figures(cells, repeat, name)) for repeat in range(len(cells.arms))] for name in names}
+    tests = [test for test in (BOTH, *cells.names) if any(test in one for one in found[REFERENCE])]
+    values = {name: {test: _by_unit(found[name], test, cells.splits) for test in tests} for name in names}
+    base = values[REFERENCE]
+    arms = tuple(
+        ArmResult(
+            name,
+            _mean_of([cost(cells, of.picked[name]) for of in cells.arms[:: cells.splits]]),
+            {test: {key: mean_interval(of) for key, of in values[name][test].items()} for test in tests},
+            {test: {key: relative_gain(of, base[test][key]) for key, of in values[name][test].items()}
+             for test in tests},
+        )
+        for name in cells.names
+    )  # fmt: skip
+    pairs = list(combinations(cells.names, 2))
+    of_wanted = [f"AP50 {cls}" for cls in wanted if f"AP50 {cls}" in base[BOTH]]
+    differences = _differences(pairs, values, [of_wanted, [key for key in base[BOTH] if key not in of_wanted]])
+    ratio: Ratios = {
+        (b, a): {
+            test: {key: gain_ratio(values[b][test][key], values[a][test][key], base[test][key]) for key in base[test]}
+            for test in tests
+        }
+        for a, b in pairs
+    }
+    reference = {test: {key: mean_interval(of) for key, of in base[test].items()} for test in tests}
+    told = of_wanted or [key for key in base[BOTH] if key.startswith("AP50 ")]
+    words = tuple(_in_words(a, b, key, arms, differences, ratio) for a, b in pairs for key in told)
+    return AbFindings(len(cells.arms) // cells.splits, reference, arms, differences, ratio, words)
+
+
+def plain(found: AbFindings) -> dict[str, Any]:
+    """For JSON."""
+    differences = {f"{a} − {b}": {k: asdict(v) for k, v in of.items()} for (a, b), of in found.differences.items()}
+    ratio = {
+        f"{a} / {b}": {test: {k: v and asdict(v) for k, v in of.items()} for test, of in tests.items()}
+        for (a, b), tests in found.ratio.items()
+    }
+    return {
+        "repeats": found.repeats,
+        "reference": {test: {k: asdict(v) for k, v in of.items()} for test, of in found.reference.items()},
+        "arms": [asdict(arm) for arm in found.arms],
+        "differences": differences,
+        "ratio": ratio,
+        "words": list(found.words),
+    }
+
+
+def _flat(tests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
+    return {
+        test: {name: one[name] for name in ("wMAP", "AP50", "AP")}
+        | {f"AP50 {cls}": values["AP50"] for cls, values in one["per_class"].items()}
+        for test, one in tests.items()
+    }
+
+
+def _by_unit(
+    repeats: Sequence[Mapping[str, Mapping[str, float | None]]], test: str, splits: int
+) -> dict[str, list[float]]:
+    """Figure → its value in each unit, a mean over its splits; units whose test shows no such object have none."""
+    found: dict[str, list[float]] = {}
+    for start in range(0, len(repeats), splits):
+        unit = [one.get(test, {}) for one in repeats[start : start + splits]]
+        for key in dict.fromkeys(key for one in unit for key in one):
+            known = [value for one in unit if (value := one.get(key)) is not None]
+            if known:
+                found.setdefault(key, []).append(fmean(known))
+    return found
+
+
+def _differences(
+    pairs: Sequence[tuple[str, str]], values: Values, families: Sequence[Sequence[str]]
+) -> dict[tuple[str, str], dict[str, Paired]]:
+    """Each family of figures is corrected by itself."""
+    found: dict[tuple[str, str], dict[str, Paired]] = {pair: {} for pair in pairs}
+    for keys in families:
+        raw = {f"{a}\n{b}\n{key}": paired(values[a][BOTH][key], values[b][BOTH][key]) for a, b in pairs for key in keys}
+        for name, one in corrected(raw).items():
+            a, b, key = name.split("\n")
+            found[a, b][key] = one
+    return found
+
+
+def _mean_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Cost by cost; whole numbers where all are alike."""
+
+    def mean(values: Sequence[Any]) -> Any:
+        if isinstance(values[0], Mapping):
+            return _mean_of(values)
+        return values[0] if len(set(values)) == 1 else fmean(values)
+
+    return {key: mean([one[key] for one in costs]) for key in costs[0]}
+
+
+def _in_words(
+    a: str, b: str, key: str, arms: Sequence[ArmResult], differences: Mapping[tuple[str, str], Mapping[str, Paired]],
+    ratios: Ratios,
+) -> str:  # fmt: skip
+    of = {arm.name: arm for arm in arms}
+    if of[a].gain[BOTH][key] is None:
+        told = "the reference model found nothing, " + ", ".join(
+            f"{name} has {of[name].figures[BOTH][key].mean:.3f}" for name in (a, b)
+        )
+    else:
+        told = "over the reference model " + ", ".join(
+            f"{name} {_percent(of[name].gain[BOTH][key])}" for name in (a, b)
+        )
+    ratio, tested = ratios[b, a][BOTH].get(key), differences[a, b][key]
+    if ratio is None:
+        times = f"no multiple is told, as {a} may have gained nothing"
+    else:
+        between = "" if ratio.low is None else f" ({ratio.low:.1f} … {ratio.high:.1f})"
+        times = f"{b} gains {ratio.mean:.1f} times as much as {a}{between}"
+    said = {"better": f"{a} is better", "worse": f"{b} is better"}.get(tested.verdict, tested.verdict)
+    return f"{key}: {told}; {times}; {said} (p = {tested.p_corrected:.3f})"
+
+
+def _percent(gain: Interval | None) -> str:
+    assert gain is not None
+    between = "" if gain.low is None or gain.high is None else f" ({gain.low:+.0%} … {gain.high:+.0%})"
+    return f"{gain.mean:+.0%}{between}"

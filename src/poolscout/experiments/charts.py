@@ -1,0 +1,193 @@
+"""Vega-Lite specifications of an experiment's charts; the page sets the signal `metric` of those called `curve-…`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import altair as alt
+
+from poolscout.experiments.comparison import Comparison, Findings, Summary
+from poolscout.experiments.results import METRICS, Point
+from poolscout.experiments.sentences import p_of
+from poolscout.experiments.statistics import Interval
+from poolscout.report.html import chart_spec
+
+FULL_TITLE = "whole pool"
+# Near Okabe and Ito's, and visible on light and dark grounds alike.
+BASELINE_COLOURS = ("#E69F00", "#B0722C", "#C9A227")
+COLOURS = (
+    "#1F83C9", "#009E73", "#CC79A7", "#D55E00", "#7B61C9", "#3FB6C9", "#8A9A1F", "#B4506B", "#4F7F5B", "#A07BD0",
+    "#C98B6B", "#5C8FD6",
+)  # fmt: skip
+FULL_COLOUR = "#8A8A8A"
+VERDICT_COLOURS = {"better": "#009E73", "no difference shown": "#8A8A8A", "worse": "#D55E00"}
+
+Spec = dict[str, Any]
+
+
+def colours(findings: Findings, baselines: Sequence[str], first: str | None) -> dict[str, str]:
+    """Title → colour: of the baselines, of the strategy in focus, of the others, and of the whole pool."""
+    others = [one for one in findings.summaries if one.name not in baselines]
+    others.sort(key=lambda one: one.name != first)
+    ours = {one.title: COLOURS[i % len(COLOURS)] for i, one in enumerate(others)}
+    based = [one for one in findings.summaries if one.name in baselines]
+    theirs = {one.title: BASELINE_COLOURS[i % len(BASELINE_COLOURS)] for i, one in enumerate(based)}
+    return ours | theirs | ({FULL_TITLE: FULL_COLOUR} if findings.full else {})
+
+
+def curve(findings: Findings, colour_of: Mapping[str, str], cost: str) -> Spec:
+    """Figures against `cost` (images, boxes) with their 95 % bands, a line for each strategy."""
+    rows = [
+        _row(one.title, of[metric], metric, round=number, images=of["images"].mean, boxes=of["boxes"].mean)
+        for one in findings.summaries
+        for number, of in enumerate(findings.per_round[one.name])
+        for metric in METRICS
+        if metric in of
+    ]
+    base = _of_metric(rows)
+    x = alt.X(
+        f"{cost}:Q", title=f"labelled {cost}", scale=alt.Scale(zero=False, nice=False, padding=16),
+        axis=alt.Axis(format=",d", tickCount=5),
+    )  # fmt: skip
+    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(format=".2f", tickCount=5))
+    colour = _colour(colour_of, legend=alt.Legend(
+        orient="top", columns=4, symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1, labelLimit=260
+    ))  # fmt: skip
+    tooltip = [*_TOOLTIP, alt.Tooltip("round:O"), alt.Tooltip("images:Q", format=",.0f"),
+               alt.Tooltip("boxes:Q", format=",.0f")]  # fmt: skip
+    layers = [
+        *_full_layers(findings, colour, alt.Y),
+        base.mark_area(opacity=0.13).encode(x=x, y=alt.Y("low:Q", title=None), y2="high:Q", color=colour),
+        base.mark_line(strokeWidth=2.5, point=alt.OverlayMarkDef(size=45, filled=True)).encode(
+            x=x, y=y, color=colour, tooltip=tooltip
+        ),
+    ]
+    return _with_metric(layers, height=320)
+
+
+def final(findings: Findings, points: Sequence[Point], colour_of: Mapping[str, str], baselines: Sequence[str]) -> Spec:
+    """Each strategy's figure after the last round with its interval, seeds as small dots, the best on top."""
+    titles = {one.name: one.title for one in findings.summaries}
+    order = [one.title for one in sorted(findings.summaries, key=lambda one: -one.final["wMAP"].mean)]
+    rows = [_row(one.title, one.final[m], m) for one in findings.summaries for m in METRICS if m in one.final]
+    last = max((point.round for point in points), default=0)
+    seeds = [
+        {"strategy": titles[p.strategy], "seed": p.seed, "metric": metric, "mean": p.figures[metric]}
+        for p in points
+        if p.strategy in titles and p.round == last and p.seed in findings.seeds
+        for metric in METRICS
+        if p.figures.get(metric) is not None
+    ]
+    y = alt.Y("strategy:N", title=None, sort=order, axis=alt.Axis(labelLimit=220, ticks=False, domain=False))
+    x = alt.X("mean:Q", title=None, scale=alt.Scale(zero=False, padding=12), axis=alt.Axis(format=".2f", tickCount=5))
+    colour = _colour(colour_of, legend=None)
+    base, tooltip = _of_metric(rows), _TOOLTIP
+    based = _of_metric([row for row in rows if row["strategy"] in {titles[b] for b in baselines if b in titles}])
+    layers = [
+        *_full_layers(findings, colour, alt.X),
+        based.mark_rule(strokeDash=[2, 3], strokeWidth=1.5).encode(x=x, color=colour, tooltip=tooltip),
+        _of_metric(seeds).mark_circle(size=22, opacity=0.35).encode(
+            x=x, y=y, color=colour, tooltip=["strategy:N", "seed:O", alt.Tooltip("mean:Q", format=".4f", title="value")]
+        ),
+        base.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y, color=colour),
+        base.mark_point(size=90, filled=True, opacity=1).encode(x=x, y=y, color=colour, tooltip=tooltip),
+    ]  # fmt: skip
+    return _with_metric(layers, height=60 + 26 * len(order))
+
+
+def scatter(findings: Findings, colour_of: Mapping[str, str]) -> Spec:
+    """Each strategy's figure after the last round against what its labels cost, in boxes."""
+    rows = [
+        _row(one.title, one.final[m], m, boxes=one.cost["boxes"].mean, images=one.cost["images"].mean)
+        for one in findings.summaries
+        for m in METRICS
+        if m in one.final
+    ]
+    x = alt.X(
+        "boxes:Q", title="labelled boxes", scale=alt.Scale(zero=False, padding=40),
+        axis=alt.Axis(format=",d", tickCount=5),
+    )  # fmt: skip
+    y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False, padding=18), axis=alt.Axis(format=".2f", tickCount=5))
+    colour = _colour(colour_of, legend=None)
+    tooltip = [*_TOOLTIP, alt.Tooltip("boxes:Q", format=",.0f"), alt.Tooltip("images:Q", format=",.0f")]
+    base, low = _of_metric(rows), alt.Y("low:Q", title=None)
+    layers = [
+        base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(x=x, y=low, y2="high:Q", color=colour),
+        base.mark_point(size=80, filled=True, opacity=1).encode(x=x, y=y, color=colour, tooltip=tooltip),
+        base.mark_text(dy=-11, fontSize=11).encode(x=x, y=y, text="strategy:N", color=colour),
+    ]  # fmt: skip
+    return _with_metric(layers, height=320)
+
+
+def differences(comparisons: Sequence[Comparison], summaries: Sequence[Summary]) -> Spec:
+    """Differences in wMAP from one baseline with their intervals, coloured by what is shown."""
+    titles = {one.name: one.title for one in summaries}
+    rows = [
+        {
+            "strategy": titles[one.strategy], "mean": one.final.difference.mean,
+            "low": one.final.difference.low, "high": one.final.difference.high,
+            "p": p_of(one.final), "verdict": one.final.verdict,
+        }
+        for one in comparisons
+    ]  # fmt: skip
+    return interval_chart(rows, "strategy", ".3f", height=50 + 26 * len(rows))
+
+
+def interval_chart(rows: list[Spec], label: str, form: str, height: int) -> Spec:
+    """Rows of `label`, mean, low, high, p and verdict as dots with intervals, beside a line at 0."""
+    order = [row[label] for row in sorted(rows, key=lambda row: -row["mean"])]
+    y = alt.Y(f"{label}:N", title=None, sort=order, axis=alt.Axis(labelLimit=260, ticks=False, domain=False))
+    x = alt.X("mean:Q", title=None, axis=alt.Axis(format=f"+{form}", tickCount=5), scale=alt.Scale(padding=12))
+    colour = alt.Color(
+        "verdict:N", title=None, legend=alt.Legend(orient="top"),
+        scale=alt.Scale(domain=list(VERDICT_COLOURS), range=list(VERDICT_COLOURS.values())),
+    )  # fmt: skip
+    tooltip = [
+        f"{label}:N", alt.Tooltip("mean:Q", format=f"+{form}", title="difference"),
+        alt.Tooltip("low:Q", format=f"+{form}"), alt.Tooltip("high:Q", format=f"+{form}"),
+        alt.Tooltip("p:Q", format=".3f", title="p, corrected"), "verdict:N",
+    ]  # fmt: skip
+    base = alt.Chart(alt.Data(values=rows))
+    zero = alt.Chart(alt.Data(values=[{"mean": 0}])).mark_rule(color=FULL_COLOUR).encode(x=x)
+    bars = base.mark_rule(strokeWidth=3).encode(x=alt.X("low:Q", title=None), x2="high:Q", y=y, color=colour)
+    dots = base.mark_point(size=90, filled=True, opacity=1).encode(x=x, y=y, color=colour, tooltip=tooltip)
+    return chart_spec(alt.layer(zero, bars, dots), height=height)
+
+
+_TOOLTIP = [
+    alt.Tooltip("strategy:N"), alt.Tooltip("mean:Q", format=".4f"),
+    alt.Tooltip("low:Q", format=".4f", title="95 % from"), alt.Tooltip("high:Q", format=".4f", title="to"),
+]  # fmt: skip
+
+
+def _row(title: str, of: Interval, metric: str, **more: float) -> Spec:
+    return {"strategy": title, "metric": metric, "mean": of.mean, "low": of.low, "high": of.high, **more}
+
+
+def _of_metric(rows: list[Spec]) -> alt.Chart:
+    return alt.Chart(alt.Data(values=rows)).transform_filter(alt.datum.metric == alt.param(name="metric"))
+
+
+def _with_metric(layers: Sequence[alt.Chart], height: int) -> Spec:
+    return chart_spec(alt.layer(*layers).add_params(alt.param(name="metric", value=METRICS[0])), height)
+
+
+def _colour(colour_of: Mapping[str, str], legend: alt.Legend | None) -> alt.Color:
+    scale = alt.Scale(domain=list(colour_of), range=list(colour_of.values()))
+    return alt.Color("strategy:N", title=None, scale=scale, legend=legend)
+
+
+def _full_layers(findings: Findings, colour: alt.Color, axis: Any) -> list[alt.Chart]:
+    """The whole pool's figure as a line with its band across the chart."""
+    if findings.full is None:
+        return []
+    rows = [_row(FULL_TITLE, findings.full[metric], metric) for metric in METRICS if metric in findings.full]
+    base, key = _of_metric(rows), "y" if axis is alt.Y else "x"
+    band = {key: axis("low:Q", title=None), f"{key}2": "high:Q"}
+    return [
+        base.mark_rect(opacity=0.14).encode(color=colour, **band),
+        base.mark_rule(strokeDash=[6, 4], strokeWidth=2).encode(
+            color=colour, tooltip=_TOOLTIP, **{key: axis("mean:Q", title=None, scale=alt.Scale(zero=False))}
+        ),
+    ]

@@ -1,0 +1,300 @@
+"""What an experiment has found, in sentences that anyone can read; also where active learning did not help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from poolscout.experiments.comparison import COSTS, Comparison, Findings, Summary
+from poolscout.experiments.statistics import Paired
+
+RECOMMENDED = "recommended"
+LEVEL = 0.05
+NOT_SHOWN = "“No difference shown” is not “no difference”: it may be as large as that."
+LOW = 0.01  # wMAP below which detectors have learnt next to nothing
+FIRST = 3  # sentences of each kind in brief
+IN_FULL = 3  # strategies of a sentence that are told with interval and p
+MEASURES: dict[str, Callable[[Comparison], Paired | None]] = {
+    "in wMAP after the last round": lambda one: one.final,
+    "in area under the curve over images": lambda one: one.area["images"],
+    "in area under the curve over boxes": lambda one: one.area["boxes"],
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What was compared, on what.
+
+    Attributes:
+        data: what people call the data set.
+        n_pool: images that could be picked.
+        n_test, test_boxes: what was measured on.
+        held_out: the test images are whole sequences of the pool, for choosing strategies.
+        seeds: asked for; those that are finished are the findings'.
+        initial, n: images labelled at first, and picked in each round.
+        members: of each ensemble.
+    """
+
+    data: str
+    n_pool: int
+    n_test: int
+    test_boxes: int
+    held_out: bool
+    seeds: int
+    rounds: int
+    initial: int
+    n: int
+    members: int
+    baselines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Told:
+    """The summary of an experiment: a sentence, and lists of sentences."""
+
+    what: str
+    gained: list[str]
+    not_helped: list[str]
+    reached: list[str]
+    power: list[str]
+
+    @property
+    def briefly(self) -> list[str]:
+        """What was compared, the first of what helped and of what did not, and what could have been seen."""
+        return [self.what, *self.gained[:FIRST], *self.not_helped[:FIRST], *self.power]
+
+
+def tell(findings: Findings, setting: Setting) -> Told:
+    """All sentences; a win is one where the corrected p is below 0.05."""
+    if not findings.summaries:
+        return Told(_what(findings, setting), [], ["No seed is finished: nothing can be said yet."], [], [])
+    nothing = _nothing_learnt(findings)
+    bases = [name for name in setting.baselines if any(one.baseline == name for one in findings.comparisons)]
+    return Told(
+        _what(findings, setting),
+        [sentence for base in bases for sentence in _verdicts(findings, setting, base, "better")],
+        [
+            *nothing,
+            *(sentence for base in bases for sentence in _not_better(findings, setting, base)),
+            *_per_image_only(findings, setting),
+            *_classes(findings, setting),
+            *([] if nothing else _unreached(findings, setting)),
+        ],
+        [] if nothing else _reached(findings, setting),
+        _power(findings, setting, bases),
+    )
+
+
+def focus(findings: Findings, baselines: Sequence[str]) -> Summary | None:
+    """The recommended strategy, or else the one with the highest wMAP; None where there are only baselines."""
+    able = [one for one in findings.summaries if one.name not in baselines]
+    named = [one for one in able if one.name == RECOMMENDED]
+    return named[0] if named else max(able, key=lambda one: one.final["wMAP"].mean, default=None)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With its sign, and a true minus; what is rounded to 0 has none."""
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if any(digit in text for digit in "123456789") else text[1:]
+
+
+def p_words(p: float) -> str:
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def p_of(one: Paired) -> float:
+    """Corrected, where it has been."""
+    return one.p if one.p_corrected is None else one.p_corrected
+
+
+def listed(parts: Sequence[str]) -> str:
+    """a, b and c; with semicolons where a part has a comma of its own."""
+    between = "; " if any(", " in part for part in parts) else ", "
+    return " and ".join([between.join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def difference_words(one: Paired) -> str:
+    """+0.031 (95 % interval +0.012 to +0.050, p = 0.016)."""
+    of = one.difference
+    interval = f"95 % interval {signed(of.low)} to {signed(of.high or 0)}, " if of.low is not None else ""
+    return f"{signed(of.mean)} ({interval}{p_words(p_of(one))})"
+
+
+def _what(findings: Findings, setting: Setting) -> str:
+    n, done = setting.seeds, len(findings.seeds)
+    seeds = f"{done} paired seed{'s' if done != 1 else ''}" + (f" of {n} (only these are finished)" if done < n else "")
+    rounds = f"in each of {setting.rounds} rounds" if setting.rounds > 1 else "in one round"
+    test = "images held out from the pool" if setting.held_out else "test images"
+    several = f"ensembles of {setting.members}" if setting.members > 1 else "one detector each"
+    return (
+        f"{len(findings.summaries)} strategies were compared on {setting.data} over {seeds}: each began with the same "
+        f"{setting.initial:,} labelled images, picked {setting.n:,} more of the pool's {setting.n_pool:,} {rounds}, "
+        f"and was measured on {setting.n_test:,} {test} with {setting.test_boxes:,} boxes ({several})."
+    )
+
+
+def _nothing_learnt(findings: Findings) -> list[str]:
+    if max(one.final["wMAP"].mean for one in findings.summaries) >= LOW:
+        return []
+    return [f"No strategy's wMAP reaches {LOW}: the detectors learnt next to nothing, so nothing follows from this."]
+
+
+def _verdicts(findings: Findings, setting: Setting, base: str, verdict: str) -> list[str]:
+    """One sentence for each measure in which strategies are `better` or `worse` than a baseline."""
+    titles, found, ones = _titles(findings), list[str](), _against(findings, setting, base)
+    for words, measure in MEASURES.items():
+        able = [(titles[one.strategy], of) for one in ones if (of := measure(one)) is not None]
+        told = [(title, of) for title, of in able if of.verdict == verdict]
+        told.sort(key=lambda pair: -abs(pair[1].difference.mean))
+        if told:
+            first = [f"{title} {difference_words(of)}" for title, of in told[:IN_FULL]]
+            rest = [f"{title} {signed(of.difference.mean)}" for title, of in told[IN_FULL:]]
+            more = f"; and by less {listed(rest)}" if rest else ""
+            share = f" ({len(told)} of {len(able)} strategies)" if len(able) > 1 else ""
+            found.append(f"{verdict.capitalize()} than {titles[base]} {words}{share}: {listed(first)}{more}.")
+    return found
+
+
+def _not_better(findings: Findings, setting: Setting, base: str) -> list[str]:
+    titles, ones = _titles(findings), _against(findings, setting, base)
+    sentences = _verdicts(findings, setting, base, "worse")
+    verdicts = {one.strategy: [p.verdict for of in MEASURES.values() if (p := of(one)) is not None] for one in ones}
+    silent = [one for one in ones if all(verdict == "no difference shown" for verdict in verdicts[one.strategy])]
+    if ones and not any("better" in of for of in verdicts.values()):
+        sentences.insert(0, f"No strategy was shown to be better than {titles[base]}, by any measure.")
+    if silent:
+        each = [f"{titles[one.strategy]} ({signed(one.final.difference.mean)} wMAP)" for one in silent]
+        sentences.append(f"No difference from {titles[base]} was shown, by any measure, for {listed(each)}.")
+    return sentences
+
+
+def _per_image_only(findings: Findings, setting: Setting) -> list[str]:
+    """Those that win for their images, and not for their boxes."""
+    by_name, sentences = {one.name: one for one in findings.summaries}, []
+    for one in findings.comparisons:
+        images, boxes = one.area["images"], one.area["boxes"]
+        wins = one.final.verdict == "better" or (images is not None and images.verdict == "better")
+        if one.strategy in setting.baselines or not wins or (boxes is not None and boxes.verdict == "better"):
+            continue
+        ours, theirs = by_name[one.strategy], by_name[one.baseline]
+        why = "" if boxes is not None else " (the curves share no range of boxes)"
+        sentences.append(
+            f"{ours.title} wins over {theirs.title} per image but not per box{why}: its labels have "
+            f"{ours.cost['boxes'].mean:,.0f} boxes, those of {theirs.title} {theirs.cost['boxes'].mean:,.0f}."
+        )
+    return sentences
+
+
+def _classes(findings: Findings, setting: Setting) -> list[str]:
+    ours, base = focus(findings, setting.baselines), _first_baseline(findings, setting)
+    if ours is None or base is None:
+        return []
+    names = [key for key in ours.final if key.startswith("AP ") and key in base.final]
+    behind = [key for key in names if ours.final[key].mean <= base.final[key].mean]
+    if not behind:
+        return []
+    each = [f"{key[3:]} ({ours.final[key].mean:.3f} against {base.final[key].mean:.3f})" for key in behind]
+    return [
+        f"Classes in which {ours.title} is not above {base.title} (mean AP, not tested): {listed(each)}; "
+        f"{len(behind)} of {len(names)}."
+    ]
+
+
+def _reached(findings: Findings, setting: Setting) -> list[str]:
+    """Cost of each target, for the strategy in focus and the baselines."""
+    shown = _shown(findings, setting)
+    sentences = []
+    for target in shown[0].to_reach if shown else ():
+        each = [
+            f"{one.title} with {_cost_words(findings, setting, one, target)}"
+            for one in shown
+            if one.to_reach[target]["images"][1]
+        ]
+        if each:
+            sentences.append(f"{target_words(target, findings)} was reached by {listed(each)}.")
+    return sentences
+
+
+def target_words(target: float, findings: Findings) -> str:
+    """What a target is: a share of the whole pool's figure, where it is a round one."""
+    full = findings.full["wMAP"].mean if findings.full else 0.0
+    share = round(100 * target / full) if full else 0
+    if full and abs(target - share / 100 * full) < 1e-9:
+        whole = "The whole pool's wMAP" if share == 100 else f"{share} % of the whole pool's wMAP"
+        return f"{whole} ({target:.3f})"
+    return f"A wMAP of {target:.3f}"
+
+
+def _cost_words(findings: Findings, setting: Setting, one: Summary, target: float) -> str:
+    (images, reached), (boxes, _) = (one.to_reach[target][cost] for cost in COSTS)
+    assert images is not None
+    assert boxes is not None
+    all_boxes = findings.full["boxes"].mean if findings.full else 0
+    share = f" ({100 * boxes / all_boxes:.0f} %)" if all_boxes else ""
+    return (
+        f"{images:,.0f} images ({100 * images / setting.n_pool:.0f} % of the pool) and {boxes:,.0f} boxes{share} "
+        f"in {reached} of {one.seeds} seeds"
+    )
+
+
+def _unreached(findings: Findings, setting: Setting) -> list[str]:
+    sentences = []
+    shown = _shown(findings, setting)
+    for target in shown[0].to_reach if shown else ():
+        never = [one.title for one in shown if not one.to_reach[target]["images"][1]]
+        if never:
+            sentences.append(f"{target_words(target, findings)} was not reached by {listed(never)} in any seed.")
+    return sentences
+
+
+def _power(findings: Findings, setting: Setting, bases: Iterable[str]) -> list[str]:
+    """What so many seeds could have seen."""
+    n, m, titles = len(findings.seeds), len(findings.comparisons), _titles(findings)
+    if sentences := too_few(n, m):
+        return [*sentences, NOT_SHOWN]
+    for base in bases:
+        found = sorted(d for one in _against(findings, setting, base) if (d := one.final.detectable) is not None)
+        if found:
+            sentences.append(f"A true difference in wMAP from {titles[base]} of {seen_words(found, n, m)}")
+    return [*sentences, NOT_SHOWN] if sentences else []
+
+
+def too_few(n_seeds: int, comparisons: int) -> list[str]:
+    """A sentence where not even the smallest p that so many seeds can give passes the correction."""
+    if not comparisons or comparisons * smallest_p(n_seeds) < LEVEL:
+        return []
+    least = next(seeds for seeds in range(2, 99) if comparisons * smallest_p(seeds) < LEVEL)
+    return [
+        f"With {n_seeds} seed{'s' if n_seeds > 1 else ''} and {comparisons} comparison{'s' if comparisons > 1 else ''} "
+        f"no difference can be shown, however large: at least {least} seeds are needed."
+    ]
+
+
+def seen_words(detectable: Sequence[float], n_seeds: int, comparisons: int) -> str:
+    """How large a difference so many seeds would have found."""
+    low, high = f"{min(detectable):.3f}", f"{max(detectable):.3f}"
+    between = low if low == high else f"{low} to {high} (depending on the strategy)"
+    corrected = f"; corrected for {comparisons}, it must be larger" if comparisons > 1 else ""
+    return f"{between} would have been found in 4 of 5 experiments with {n_seeds} seeds, by one test{corrected}."
+
+
+def smallest_p(n_seeds: int) -> float:
+    """That a paired permutation test can give."""
+    return min(1.0, 2.0 ** (1 - n_seeds))
+
+
+def _against(findings: Findings, setting: Setting, base: str) -> list[Comparison]:
+    return [one for one in findings.comparisons if one.baseline == base and one.strategy not in setting.baselines]
+
+
+def _titles(findings: Findings) -> Mapping[str, str]:
+    return {one.name: one.title for one in findings.summaries}
+
+
+def _first_baseline(findings: Findings, setting: Setting) -> Summary | None:
+    return next((one for base in setting.baselines for one in findings.summaries if one.name == base), None)
+
+
+def _shown(findings: Findings, setting: Setting) -> list[Summary]:
+    ours = focus(findings, setting.baselines)
+    return [*([ours] if ours else []), *(one for one in findings.summaries if one.name in setting.baselines)]

@@ -1,0 +1,65 @@
+"""The page of an A/B test."""
+
+from __future__ import annotations
+
+import pytest
+
+from poolscout.experiments.ab import run_ab
+from poolscout.experiments.ab_findings import AbFindings, ArmResult
+from poolscout.experiments.ab_page import write_ab_page_again
+from poolscout.experiments.ab_sentences import tell_ab
+from poolscout.experiments.statistics import Interval, Paired
+from tests.experiments.test_ab import arms_of, config_of
+from tests.loop.tiny import write_data
+from tests.report.reading import Page
+
+
+def interval(mean: float, half: float) -> Interval:
+    return Interval(mean, mean - half, mean + half, 10)
+
+
+def findings_of(repeats: int = 10, p: float = 0.004) -> AbFindings:
+    """al gains four times as much as manual for person; for car nobody gains."""
+    keys = ("AP50 person", "AP50 car")
+    flat = {key: interval(0.2, 0.01) for key in keys}
+    gain = {"manual": {"AP50 person": interval(0.05, 0.02), "AP50 car": interval(0.0, 0.02)},
+            "al": {"AP50 person": interval(0.20, 0.03), "AP50 car": interval(-0.01, 0.02)}}  # fmt: skip
+    cost = {"images": 30, "boxes": 90, "boxes_per_class": {"person": 20, "car": 70}, "minutes": 21.0, "sequences": 4}
+    arms = tuple(ArmResult(name, cost, {"both": flat, "manual": flat}, {"both": of, "manual": of})
+                 for name, of in gain.items())  # fmt: skip
+    of = {"AP50 person": Paired(interval(-0.03, 0.01), 0.01, p, p, 0.012),
+          "AP50 car": Paired(interval(0.002, 0.01), 0.01, 0.7, 0.7, 0.015)}  # fmt: skip
+    return AbFindings(repeats, {"both": flat, "manual": flat}, arms, {("manual", "al"): of}, {}, ("al is better",))
+
+
+def test_what_no_arm_gained_is_said_too() -> None:
+    told = tell_ab(findings_of(), "What.", ["person"])
+    assert told.gained == [
+        "al is better",
+        "Over the reference model on what manual holds out only: AP50 person manual +5 % (+3 … +7), al +20 % "
+        "(+17 … +23).",
+    ]
+    assert told.not_helped == [
+        "manual shows no gain over the reference model in AP50 car 0 % (−2 … +2).",
+        "al shows no gain over the reference model in AP50 car −1 % (−3 … +1).",
+        "No difference between manual and al was shown in AP50 car.",
+    ]
+    assert told.power[0].startswith("A true difference in AP50 between manual and al of 0.012 would have been found")
+    assert "at least 6 seeds" in tell_ab(findings_of(repeats=3), "What.", ["person"]).power[0]
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    folder = tmp_path_factory.mktemp("ab")
+    data = write_data(folder / "data", n_pool=80, n_test=0)
+    run_ab(config_of(data), arms_of(folder), folder / "out", reference=folder / "reference.txt")
+    return Page(write_ab_page_again(folder / "out"))
+
+
+def test_the_page_has_gains_cost_and_both_galleries(page: Page) -> None:
+    assert list(page.charts) == ["gain-0", "gain-1", "gain-2"]
+    for words in ("manual (24 images) and al (23 images)", "Every figure", "seconds_per_box", "5.94", "arms/arms.json"):
+        assert words in page.text
+    assert page.text.count("images from") == 2
+    assert len(page.all("figure", class_="card")) == 24
+    assert not [a for a in page.all("link") + page.all("img") if str(a.get("src") or a.get("href")).startswith("http")]
