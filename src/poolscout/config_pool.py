@@ -61,6 +61,9 @@ class EvaluationConfig(Room):
         None,
         description="wMAP's area bounds between buckets, px²; default 32² and 96² scaled to the test images",
     )
+    least_boxes: int = Field(
+        1, ge=1, description="a class with fewer test boxes in a bucket is left out there: one box's AP is chance"
+    )
 
 
 class LabellingConfig(Room):

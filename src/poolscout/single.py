@@ -151,6 +151,7 @@ def evaluate_on_coco(
         members[0].classes,
         len(members),
         config.evaluation.size_buckets,
+        config.evaluation.least_boxes,
     )
     flat = {"AP50": metrics.mean.ap50, "AP": metrics.mean.ap, "wMAP": metrics.mean.wmap, "members": len(members)}
     return flat | {f"AP50 {name}": figures["AP50"] for name, figures in metrics.mean.per_class.items()}

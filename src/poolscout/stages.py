@@ -120,7 +120,10 @@ def evaluate(world: World, arm: Arm, number: int) -> None:
             rounds = {n: read_json(arm.round(n) / "metrics.json") for n in range(number + 1) if _has_metrics(arm, n)}
             write_round_metrics(_curves(world, arm) / "rounds", {n: _headline(rounds[n]) for n in rounds})
 
-    settings = {**world.config.evaluation.model_dump(mode="json"), "bad_boxes": world.config.labelling.bad_boxes}
+    how = world.config.evaluation
+    # Where it does not matter it is no setting: runs of before it do not become stale.
+    unset = {"least_boxes"} if how.least_boxes == 1 else None
+    settings = {**how.model_dump(mode="json", exclude=unset), "bad_boxes": world.config.labelling.bad_boxes}
     world.folder.stage(folder, Work("evaluate", settings, inputs), outputs, do)
 
 
@@ -150,8 +153,10 @@ def _measured(world: World, test: TestSet, folder: Path, title: str) -> dict[str
     bad = set(ids_of(rejected))
     sizes = {image_id: size for image_id, size in sizes_of(test.images).items() if image_id not in bad}
     # Without the images in quarantine: they were never shown to the detectors, so they are not test images.
-    buckets = world.config.evaluation.size_buckets
-    return measure(test.truth, detections, sizes, world.classes, len(members), buckets).to_json()
+    how = world.config.evaluation
+    return measure(
+        test.truth, detections, sizes, world.classes, len(members), how.size_buckets, how.least_boxes
+    ).to_json()
 
 
 def score(world: World, arm: Arm, number: int) -> None:

@@ -5,6 +5,7 @@ import copy
 import io
 import itertools
 import json
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
@@ -86,6 +87,31 @@ def test_agrees_with_wmap_on_the_same_boxes() -> None:
     result = wmap(truth, found)
     mean = evaluate(**tables(truth, found)).mean
     assert (mean.wmap, mean.wmap_by_count) == pytest.approx((result.value, result.by_count), abs=1e-12)
+
+
+def test_rare_classes_are_left_out_of_a_range_when_asked() -> None:
+    truth, found = random_scene(3, n_images=25)
+    whole_pixels(truth, found)
+    asked = {**tables(truth, found), "size_buckets": [32.0**2, 96.0**2]}
+    whole = evaluate(**asked).mean
+    edges = [0.0, 32.0**2, 96.0**2, 1e10]
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    counts = [
+        Counter(names[row["category_id"]] for row in truth["annotations"] if low <= row["area"] <= high)
+        for low, high in itertools.pairwise(edges)
+    ]
+    least = 1 + min(n for of in counts for n in of.values())
+    figures = evaluate(**asked, least_boxes=least)
+    kept = [
+        [ap for name, ap in bucket.per_class.items() if of[name] >= least]
+        for bucket, of in zip(whole.buckets, counts, strict=True)
+    ]
+    assert sum(map(len, kept)) < sum(len(bucket.per_class) for bucket in whole.buckets)
+    assert figures.mean.wmap == pytest.approx(np.mean([np.mean(aps) for aps in kept if aps]))
+    assert figures.mean.ap50 == whole.ap50
+    assert f"fewer than {least} boxes" in figures.to_json()["wMAP_definition"]
+    with pytest.raises(DataError, match="no class has so many"):
+        evaluate(**asked, least_boxes=10_000)
 
 
 def test_members_are_judged_alone_and_then_averaged() -> None:

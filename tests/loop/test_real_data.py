@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow.compute as pc
 import pytest
+import yaml
 
-from poolscout.config import build_config
-from poolscout.loop import run
 from poolscout.tables.declared import POOL, SCORES
 from poolscout.tables.parquet import read_table
 from tests.real_data import find
@@ -20,7 +21,7 @@ from tests.real_data import find
 )
 def test_a_short_loop(tmp_path: Path, name: str, sequence: str | None, steps: int, floor: float) -> None:
     folder = find(name)
-    config = build_config({
+    values = {
         "rounds": 1,
         "pool": {"source": str(folder / "annotations_pool.json"), "sequence": sequence},
         "evaluation": {"annotations": str(folder / "annotations_test.json")},
@@ -29,8 +30,12 @@ def test_a_short_loop(tmp_path: Path, name: str, sequence: str | None, steps: in
         "training": {"members": 2, "min_steps": steps, "max_steps": steps, "crop_height": 128, "crop_width": 192},
         "selection": {"n": 20},
         "report": {"images_per_round": 4},
-    })  # fmt: skip
-    run(config, tmp_path / "run")
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(values))
+    # As users run it: without the type checker of the tests, under which training takes several times as long.
+    command = [sys.executable, "-c", "from poolscout.cli.app import main; main()", "run", "run.yaml", "--out", "run"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     pool = read_table(tmp_path / "run" / "pool" / "images", POOL)
     assert not {"bbox", "category_id", "annotations"} & set(pool.column_names)
     scores = read_table(tmp_path / "run" / "round-000" / "scores", SCORES)

@@ -14,6 +14,7 @@ from poolscout.errors import AnnotationError, DataError, some
 from poolscout.evaluation.average_precision import ANY_AREA, ApTable, Boxes, average_precision
 from poolscout.evaluation.size_weighted import (
     DEFINITION,
+    LEFT_OUT,
     Bucket,
     area_ranges,
     combine,
@@ -65,6 +66,7 @@ class Metrics:
         test_images: images evaluated.
         test_boxes: ground-truth boxes of each class.
         detections: detections evaluated, over all members.
+        least_boxes: a class with fewer in a range of sizes is left out of wMAP there.
     """
 
     members: tuple[MemberMetrics, ...]
@@ -72,6 +74,7 @@ class Metrics:
     test_images: int
     test_boxes: dict[str, int]
     detections: int
+    least_boxes: int = 1
 
     def to_json(self) -> dict[str, Any]:
         """For `metrics.json`: finite numbers, or null where a class has no ground truth."""
@@ -80,7 +83,7 @@ class Metrics:
             "mean": self.mean.to_json(),
             "test": {"images": self.test_images, "boxes": self.test_boxes},
             "detections": self.detections,
-            "wMAP_definition": DEFINITION,
+            "wMAP_definition": DEFINITION + (LEFT_OUT.format(least=self.least_boxes) if self.least_boxes > 1 else ""),
         }
 
 
@@ -91,6 +94,7 @@ def evaluate(
     classes: Sequence[str],
     members: int,
     size_buckets: Sequence[float | int] | None = None,
+    least_boxes: int = 1,
 ) -> Metrics:
     """AP, AP50 and wMAP of each ensemble member, and their means.
 
@@ -102,9 +106,10 @@ def evaluate(
         classes: the classes that were learnt.
         members: how many members there are: one that found nothing scores 0.
         size_buckets: wMAP's bounds between box areas, px²; default COCO's, scaled to the images.
+        least_boxes: a class with fewer ground-truth boxes in a range of sizes is left out of wMAP there.
 
     Raises:
-        DataError: no test images, or no ground truth of any class on them.
+        DataError: no test images, no ground truth of any class on them, or too little of every class.
         AnnotationError: detections on images that are not test images, or of unknown classes.
         ConfigError: size buckets that do not rise.
     """
@@ -124,10 +129,10 @@ def evaluate(
         own = detections.filter(pc.equal(detections.column("member"), member))
         found = _columns(own, image_sizes, classes, "the detections")
         table = average_precision(truth, found, len(image_sizes), len(classes), [ANY_AREA, *ranges])
-        each.append(_member_metrics(table, ranges, classes))
+        each.append(_member_metrics(table, ranges, classes, least_boxes))
     counts = np.bincount(truth.cls, minlength=len(classes)).tolist()
     test_boxes = dict(zip(classes, counts, strict=True))
-    return Metrics(tuple(each), mean_metrics(each), len(image_sizes), test_boxes, detections.num_rows)
+    return Metrics(tuple(each), mean_metrics(each), len(image_sizes), test_boxes, detections.num_rows, least_boxes)
 
 
 def _check_members(detections: pa.Table, members: int) -> None:
@@ -141,9 +146,11 @@ def _check_members(detections: pa.Table, members: int) -> None:
         )
 
 
-def _member_metrics(table: ApTable, ranges: Sequence[tuple[float, float]], classes: Sequence[str]) -> MemberMetrics:
+def _member_metrics(
+    table: ApTable, ranges: Sequence[tuple[float, float]], classes: Sequence[str], least_boxes: int
+) -> MemberMetrics:
     """From AP per class over any area (first) and over each of `ranges`."""
-    sized = combine(table.without_first_area(), ranges, classes)
+    sized = combine(table.without_first_area(), ranges, classes, least_boxes)
     ap, ap50 = table.ap[:, 0], table.ap50[:, 0]
     per_class: dict[str, dict[str, float | None]] = {
         name: {"AP": _number(ap[c]), "AP50": _number(ap50[c])} for c, name in enumerate(classes)

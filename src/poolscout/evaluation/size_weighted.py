@@ -19,6 +19,7 @@ DEFINITION = (
     "is left out of sum_b. w_b = 1/B over the remaining B ranges; by count: w_b proportional to the ground-truth "
     "boxes in b. Default bounds: 32^2 and 96^2 px^2, times the median image area / (640 * 480 px^2)."
 )
+LEFT_OUT = " Here a class with fewer than {least} boxes in b is left out of mean_c, too."
 COCO_BOUNDS_PX2 = (32.0**2, 96.0**2)
 COCO_IMAGE_PX2 = 640.0 * 480.0
 NO_BOUND_PX2 = 1e10  # COCO's 100,000² px²: "no upper bound"
@@ -97,13 +98,19 @@ def area_ranges(bounds_px2: Sequence[float | int]) -> list[tuple[float, float]]:
     return list(itertools.pairwise(edges))
 
 
-def combine(table: ApTable, ranges: Sequence[tuple[float, float]], classes: Sequence[str]) -> WmapResult:
+def combine(
+    table: ApTable, ranges: Sequence[tuple[float, float]], classes: Sequence[str], least_boxes: int = 1
+) -> WmapResult:
     """wMAP from the AP of every class in every range.
 
+    Args:
+        least_boxes: a class with fewer ground-truth boxes in a range is left out there: the AP of a single box is
+            chance, and weighs as much as that of a thousand.
+
     Raises:
-        DataError: no ground truth in any range.
+        DataError: no class has so much ground truth in any range.
     """
-    seen = table.n_boxes > 0
+    seen = table.n_boxes >= max(least_boxes, 1)
     buckets = []
     for b, (low, high) in enumerate(ranges):
         per_class = {name: float(table.ap[c, b]) for c, name in enumerate(classes) if seen[c, b]}
@@ -111,6 +118,12 @@ def combine(table: ApTable, ranges: Sequence[tuple[float, float]], classes: Sequ
         upper = None if high == NO_BOUND_PX2 else high
         buckets.append(Bucket(low, upper, mean, int(table.n_boxes[:, b].sum()), per_class))
     parts = [(bucket.ap, bucket.n_boxes) for bucket in buckets if bucket.ap is not None]
+    if not parts and least_boxes > 1:
+        raise DataError(
+            "evaluation.least_boxes: no class has so many ground-truth boxes in any range of sizes",
+            got=f"{int(table.n_boxes.max(initial=0))} boxes at most", expected=f"{least_boxes} or more",
+            fix="lower evaluation.least_boxes, or set fewer evaluation.size_buckets",
+        )  # fmt: skip
     if not parts:
         raise no_boxes()
     aps, counts = np.array(parts, dtype=np.float64).T

@@ -117,8 +117,10 @@ def figures(cells: AbCells, repeat: int, name: str) -> dict[str, dict[str, Any]]
         boxes = _rows(cells.truth.boxes, ids)
         known = boxes.filter(pc.is_in(boxes["class"], value_set=pa.array(list(world.classes), pa.string())))
         if known.num_rows:
-            sizes, members = sizes_of(_rows(world.pool, ids)), cells.config.training.members
-            found[arm] = evaluate(boxes, _rows(detections, ids), sizes, world.classes, members).mean.to_json()
+            sizes, how = sizes_of(_rows(world.pool, ids)), cells.config.evaluation
+            found[arm] = evaluate(
+                boxes, _rows(detections, ids), sizes, world.classes, cells.config.training.members, how.size_buckets
+            ).mean.to_json()
     return found
 
 
