@@ -24,8 +24,8 @@ demo: setup      ## the whole loop on the embedded sandbox; ends with the report
 test: setup      ## layers, lint, types and the whole test suite
 	$(BIN)/ruff check --quiet src tests benchmarks
 	$(BIN)/lint-imports --no-cache --config pyproject.toml
-	# One thread each, or they would wait for one another's cores; the third works while others wait for Ray.
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist worksteal -q
+	# One thread each: two workers with two threads each would wait for one another's cores.
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 check: setup     ## what a reviewer runs: format, lint, types, layers
 	$(BIN)/ruff format --check src tests benchmarks

@@ -17,7 +17,7 @@ from tests.real_data import find
 
 
 @pytest.mark.parametrize(
-    ("name", "sequence", "steps", "floor"), [("carla_driving", "block", 160, 0.02), ("blood_cells", None, 100, 0.1)]
+    ("name", "sequence", "steps", "floor"), [("carla_driving", "block", 160, 0.02), ("blood_cells", None, 50, 0.1)]
 )
 def test_a_short_loop(tmp_path: Path, name: str, sequence: str | None, steps: int, floor: float) -> None:
     folder = find(name)
@@ -27,7 +27,7 @@ def test_a_short_loop(tmp_path: Path, name: str, sequence: str | None, steps: in
         "evaluation": {"annotations": str(folder / "annotations_test.json")},
         "labelling": {"initial": 60, "initial_sampler": "random-per-sequence"},
         "detector": {"height": 192, "width": 320, "stem": 8, "widths": [16, 32, 48, 64], "neck": 24},
-        "training": {"members": 2, "min_steps": steps, "max_steps": steps, "crop_height": 128, "crop_width": 192},
+        "training": {"members": 2, "min_steps": steps, "max_steps": steps, "crop_height": 96, "crop_width": 160},
         "selection": {"n": 20},
         "report": {"images_per_round": 4},
     }
