@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from poolscout.config import RunConfig, ScorerChoice, load_as
-from poolscout.config_room import Room
+from poolscout.config_room import Classes, Room
 from poolscout.config_selection import SelectionConfig
 
 NAME = r"^[\w.+-]+$"  # of a folder, too
@@ -33,7 +33,7 @@ class StrategyConfig(Room):
 
 
 class AbConfig(Room):
-    classes: tuple[str, ...] = Field((), description="experiment ab: those that are wanted, e.g. [person, bicycle]")
+    classes: Classes = Field((), description="experiment ab: those that are wanted, e.g. [person, bicycle]")
     where: str | None = Field(
         None, description="experiment ab: SQL of the images that both arms pick from; default: the whole pool"
     )
@@ -45,13 +45,6 @@ class AbConfig(Room):
     )
     splits: int = Field(1, ge=1, description="experiment ab: how often the picks of a seed are split")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of each arm's images to measure on, whole sequences")
-
-    @field_validator("classes")
-    @classmethod
-    def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(classes)) != len(classes):
-            raise ValueError(f"each class once; got {list(classes)}")
-        return classes
 
     @field_validator("learning")
     @classmethod

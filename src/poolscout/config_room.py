@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from poolscout.errors import ConfigError, nearest, some
@@ -18,6 +18,15 @@ _short.maxstring = _short.maxother = 300
 
 MOST_OTHERS = 4  # problems that are told beside the first
 Weight = Annotated[float, Field(ge=0, le=1e6)]
+
+
+def _differ(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) != len(names):
+        raise ValueError(f"each class once; got {list(names)}")
+    return names
+
+
+Classes = Annotated[tuple[str, ...], AfterValidator(_differ)]
 
 
 def is_url(text: str) -> bool:

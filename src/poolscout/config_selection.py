@@ -6,9 +6,9 @@ import math
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, field_validator, model_validator
+from pydantic import Field, PositiveFloat, model_validator
 
-from poolscout.config_room import Room, Weight
+from poolscout.config_room import Classes, Room, Weight
 
 ImageIds = Path | tuple[Annotated[str, Field(min_length=1)], ...]  # a file, or the ids themselves
 
@@ -22,7 +22,7 @@ class PriceConfig(Room):
 
 
 class ConstraintsConfig(Room):
-    classes: tuple[str, ...] = Field(
+    classes: Classes = Field(
         (), description="round-robin: picks are taken for these classes in turn, each ranked by its own score"
     )
     class_quota: dict[str, PositiveFloat] | None = Field(
@@ -51,13 +51,6 @@ class ConstraintsConfig(Room):
     include: ImageIds = Field(
         (), description="picked first, in this order, whatever the other constraints: image ids, or a file of them"
     )
-
-    @field_validator("classes")
-    @classmethod
-    def _classes_differ(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(classes)) != len(classes):
-            raise ValueError(f"each class once; got {list(classes)}")
-        return classes
 
     @model_validator(mode="after")
     def _what_belongs_together(self) -> ConstraintsConfig:

@@ -66,14 +66,14 @@ def _pool(
     source: Path | str, images: Path | str | None, overrides: Sequence[str], progress: Progress
 ) -> tuple[pa.Table, int | None]:
     """The pool table, sorted by image_id, and how many images its listing had to set aside (None: not listed here)."""
-    path = Path(source)
-    listed_manifest = None if is_url(str(source)) else read_manifest(path / "pool", "list")
-    if listed_manifest is not None and not listed_manifest["finished"]:
-        raise DataError(
-            f"{source}: its pool is not listed to its end", got="a listing under way, or one that was stopped",
-            expected="a finished one", fix="wait for it, or start its command again",
-        )  # fmt: skip
     if not is_url(str(source)):
+        path = Path(source)
+        manifest = read_manifest(path / "pool", "list")
+        if manifest is not None and not manifest["finished"]:
+            raise DataError(
+                f"{source}: its pool is not listed to its end", got="a listing under way, or one that was stopped",
+                expected="a finished one", fix="wait for it, or start its command again",
+            )  # fmt: skip
         path = next((p for p in (path / "pool" / "images", path) if p.is_dir()), path)
         if _is_pool_table(path):
             pool = read_table(path, POOL)

@@ -64,8 +64,7 @@ def experiment(
     show_table([_row(summary) for summary in found.summaries])
     for one in found.comparisons:
         final = one.final
-        p = final.p if final.p_corrected is None else final.p_corrected
-        told = f"wMAP {final.difference.mean:+.4f}, p = {p:.3f}: {final.verdict}"
+        told = f"wMAP {final.difference.mean:+.4f}, p = {final.p_told:.3f}: {final.verdict}"
         stdout.print(escape(f"{one.strategy} against {one.baseline}: {told}"))
     for sentence in outcome.told.briefly:
         stdout.print(escape(sentence))

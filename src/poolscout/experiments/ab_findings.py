@@ -180,7 +180,7 @@ def _in_words(
         between = "" if ratio.low is None else f" ({ratio.low:.1f} … {ratio.high:.1f})"
         times = f"{b} gains {ratio.mean:.1f} times as much as {a}{between}"
     said = {"better": f"{a} is better", "worse": f"{b} is better"}.get(tested.verdict, tested.verdict)
-    return f"{key}: {told}; {times}; {said} (p = {tested.p_corrected:.3f})"
+    return f"{key}: {told}; {times}; {said} (p = {tested.p_told:.3f})"
 
 
 def _percent(gain: Interval | None) -> str:

@@ -9,7 +9,6 @@ import altair as alt
 
 from poolscout.experiments.comparison import Comparison, Findings, Summary
 from poolscout.experiments.results import METRICS, Point
-from poolscout.experiments.sentences import p_of
 from poolscout.experiments.statistics import Interval
 from poolscout.report.html import chart_spec
 
@@ -127,7 +126,7 @@ def differences(comparisons: Sequence[Comparison], summaries: Sequence[Summary])
         {
             "strategy": titles[one.strategy], "mean": one.final.difference.mean,
             "low": one.final.difference.low, "high": one.final.difference.high,
-            "p": p_of(one.final), "verdict": one.final.verdict,
+            "p": one.final.p_told, "verdict": one.final.verdict,
         }
         for one in comparisons
     ]  # fmt: skip

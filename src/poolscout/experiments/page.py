@@ -240,7 +240,7 @@ def _verdict(of: Paired) -> str:
 
 
 def _p(of: Paired) -> str:
-    return p_words(of.p if of.p_corrected is None else of.p_corrected)
+    return p_words(of.p_told)
 
 
 FILTERS = {"between": _between, "between_signed": _between_signed, "signed": signed, "verdict": _verdict, "p": _p}

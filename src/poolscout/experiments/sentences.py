@@ -102,11 +102,6 @@ def p_words(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
-def p_of(one: Paired) -> float:
-    """Corrected, where it has been."""
-    return one.p if one.p_corrected is None else one.p_corrected
-
-
 def listed(parts: Sequence[str]) -> str:
     """a, b and c; with semicolons where a part has a comma of its own."""
     between = "; " if any(", " in part for part in parts) else ", "
@@ -117,7 +112,7 @@ def difference_words(one: Paired) -> str:
     """+0.031 (95 % interval +0.012 to +0.050, p = 0.016)."""
     of = one.difference
     interval = f"95 % interval {signed(of.low)} to {signed(of.high or 0)}, " if of.low is not None else ""
-    return f"{signed(of.mean)} ({interval}{p_words(p_of(one))})"
+    return f"{signed(of.mean)} ({interval}{p_words(one.p_told)})"
 
 
 def _what(findings: Findings, setting: Setting) -> str:

@@ -50,10 +50,14 @@ class Paired:
     detectable: float | None
 
     @property
+    def p_told(self) -> float:
+        """Corrected, where it has been."""
+        return self.p if self.p_corrected is None else self.p_corrected
+
+    @property
     def verdict(self) -> str:
         """`better` or `worse` where the corrected p is below 0.05, else `no difference shown`."""
-        p = self.p if self.p_corrected is None else self.p_corrected
-        if p >= 1 - CONFIDENCE:
+        if self.p_told >= 1 - CONFIDENCE:
             return "no difference shown"
         return "better" if self.difference.mean > 0 else "worse"
 
