@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import torch
 
 from poolscout import __version__
-from poolscout.config import DetectorConfig, EngineConfig, RunConfig
+from poolscout.config import DetectorConfig, EngineConfig, RunConfig, TrainingConfig
 from poolscout.detector.gives import unet_gives
 from poolscout.detector.io import load_member
 from poolscout.detector.member import Member
@@ -28,9 +28,10 @@ from poolscout.pool import FittedImage, ImageReader, RejectedImage, Storage, Uri
 from poolscout.scoring import check_scoring
 from poolscout.selection import check_sampler
 from poolscout.tables.declared import QUARANTINE
-from poolscout.tables.manifest import file_hash, fingerprint
+from poolscout.tables.manifest import Work, file_hash, fingerprint
 from poolscout.training import Progress as TrainingProgress
 from poolscout.training import TrainingSet, build_training_set
+from poolscout.training.start import check_start
 
 PACKAGES = ("torch", "torchvision", "numpy", "pyarrow", "pillow", "faster-coco-eval")
 
@@ -74,7 +75,7 @@ def check_settings(config: RunConfig) -> None:
 
     Raises:
         ConfigError: a device, scorer, aggregate or sampler that is not there; nothing to begin with; references that
-            nobody can label.
+            nobody can label; weights to start from that do not fit.
         CapabilityError: a scorer or sampler that cannot be fed.
     """
     resolve_device(config.device, config.engine)
@@ -97,6 +98,7 @@ def check_settings(config: RunConfig) -> None:
         )
     if config.evaluation.size_buckets is not None:
         area_ranges(config.evaluation.size_buckets)
+    starting_members(config.training, config.detector)
 
 
 def seed_for(seed: int, purpose: str) -> int:
@@ -138,6 +140,40 @@ def load_members(folder: Path, device: str | torch.device) -> list[Member]:
             fix="run `poolscout train`, or name a round's models folder",
         )
     return [load_member(path.with_suffix(""), device) for path in paths]
+
+
+def starting_members(training: TrainingConfig, detector: DetectorConfig) -> list[Member]:
+    """What trainings begin with, on the CPU; none: from scratch.
+
+    Raises:
+        ConfigError: members of another architecture.
+        as `load_members`.
+    """
+    if training.start_from is None:
+        return []
+    members = load_members(training.start_from, "cpu")
+    for i, member in enumerate(members):
+        check_start(member, detector, f"{training.start_from}/member-{i}")
+    return members
+
+
+def training_work(config: RunConfig, members: int, classes: Sequence[str], inputs: Mapping[str, str]) -> Work:
+    """The stage that trains an ensemble.
+
+    What it starts from counts by its bytes, wherever they lie.
+    """
+    start = config.training.start_from
+    return Work(
+        "train",
+        {
+            "detector": config.detector.model_dump(mode="json"),
+            "training": config.training.model_dump(mode="json", exclude={"members", "start_from"}),
+            "members": members,
+            "classes": list(classes),
+            "seed": config.seed,
+        },
+        dict(inputs) if start is None else {**inputs, "start": ensemble_hash(start)},
+    )
 
 
 def training_set_of(

@@ -69,6 +69,11 @@ class TrainingConfig(Room):
         0.03, ge=0, lt=1, description="time constant of the weights' moving average, share of the steps"
     )
     hold_back: float = Field(0.1, ge=0, lt=1, description="share of labelled images kept for calibration")
+    start_from: Path | None = Field(
+        None,
+        description="folder of an ensemble whose weights each training begins with (`poolscout train` on other data); "
+        "default: from scratch",
+    )
 
     @model_validator(mode="after")
     def _zoom_rises(self) -> TrainingConfig:
@@ -211,7 +216,7 @@ AnyRun = TypeVar("AnyRun", bound=RunConfig)
 EXPERIMENT = "experiment"  # the section that a run's config does not have and an experiment's has
 PATH_KEYS = (
     ("pool", "source"), ("pool", "images"), ("evaluation", "annotations"), ("evaluation", "images"),
-    ("labelling", "annotations"), ("labelling", "initial_labels"),
+    ("labelling", "annotations"), ("labelling", "initial_labels"), ("training", "start_from"),
     ("selection", "constraints", "exclude"), ("selection", "constraints", "include"),
 )  # fmt: skip
 

@@ -15,8 +15,10 @@ from poolscout.assemble import (
     logged,
     resolve_device,
     seed_for,
+    starting_members,
     training_progress,
     training_set_of,
+    training_work,
 )
 from poolscout.config import PoolConfig, RunConfig, build_config
 from poolscout.engine import open_executor
@@ -28,7 +30,7 @@ from poolscout.labels import Oracle, sizes_of
 from poolscout.pool import PoolListing, Storage, check_listing, files_digest, list_pool
 from poolscout.pool.listing_stage import images_path, listed_in
 from poolscout.tables.declared import QUARANTINE
-from poolscout.tables.manifest import Work, file_hash
+from poolscout.tables.manifest import file_hash
 from poolscout.tables.parquet import read_table, write_table
 from poolscout.tables.runfolder import RunFolder
 from poolscout.training import train_ensemble
@@ -58,16 +60,9 @@ def train_from_coco(
         progress.say(note)
     labels = oracle.reveal(listing.pool["image_id"].to_pylist())
     members = config.training.members
-    work = Work(
-        "train",
-        {
-            "detector": config.detector.model_dump(mode="json"),
-            "training": config.training.model_dump(mode="json"),
-            "classes": list(oracle.classes),
-            "seed": config.seed,
-        },
-        {"annotations": annotations_hash(annotations), "images": files_digest(listing.pool["uri"])},
-    )
+    inputs = {"annotations": annotations_hash(annotations), "images": files_digest(listing.pool["uri"])}
+    work = training_work(config, members, oracle.classes, inputs)
+    start = starting_members(config.training, config.detector)
 
     def do() -> None:
         reader = image_reader(listing.pool, config.pool.max_pixels, Storage.of(config.pool))
@@ -88,6 +83,7 @@ def train_from_coco(
                 device=resolve_device(config.device, config.engine),
                 progress=training_progress(task, members, metrics),
                 executor=executor,
+                start=start,
             )
         write_table(out / "quarantine.parquet", QUARANTINE, pa.concat_tables([listing.quarantine, rejected]))
         (out / ".pixels").unlink(missing_ok=True)

@@ -8,7 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from poolscout.assemble import load_members, training_progress, training_set_of
+from poolscout.assemble import (
+    load_members,
+    starting_members,
+    training_progress,
+    training_set_of,
+    training_work,
+)
 from poolscout.config import SelectionConfig
 from poolscout.errors import some
 from poolscout.evaluation import detect
@@ -48,20 +54,10 @@ def full_arm(world: World) -> Arm:
 
 
 def train(world: World, arm: Arm, number: int) -> None:
-    """Train the ensemble from scratch on the labels of this round; each member is kept as soon as it is done."""
+    """Train the ensemble anew on the labels of this round; each member is kept as soon as it is done."""
     folder, config, curves = arm.round(number), world.config, _curves(world, arm) / f"round-{number:03d}"
     frozen = read_json(folder / "labels.json")
-    work = Work(
-        "train",
-        {
-            "detector": config.detector.model_dump(mode="json"),
-            "training": config.training.model_dump(mode="json", exclude={"members"}),
-            "members": arm.members,
-            "classes": list(world.classes),
-            "seed": config.seed,
-        },
-        {"labels": file_hash(folder / "labels.json")},
-    )
+    work = training_work(config, arm.members, world.classes, {"labels": file_hash(folder / "labels.json")})
 
     def do() -> None:
         labels, weights, cache = arm.labels.current(frozen["version"]), frozen["weights"], folder / ".pixels"
@@ -87,6 +83,7 @@ def train(world: World, arm: Arm, number: int) -> None:
                 device=world.device,
                 progress=training_progress(task, arm.members, metrics),
                 executor=world.executor,
+                start=starting_members(config.training, config.detector),
             )
         write_table(folder / "training_quarantine.parquet", QUARANTINE, rejected)
         cache.unlink(missing_ok=True)

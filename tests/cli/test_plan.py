@@ -231,7 +231,7 @@ def test_what_is_computed_by_hand() -> None:
     assert by_stage["select", 0].seconds[1].value == pytest.approx(9.9**1.5)
     assert by_stage["select", 0].seconds[1].high == pytest.approx(2.0 * 9.9**1.8)
     assert by_stage["list", None].seconds[2].value == 1.0 + 2.0 * 15_000, "short-lists are made after listing"
-    assert by_stage["list", None].network_bytes is None, "headers of images elsewhere were not measured"
+    assert by_stage["list", None].network_bytes == Figure(1.0 + 2.0 * 15_000, 1.0 + 15_000, 1.0 + 3.0 * 15_000)
     assert by_stage["evaluate", 1].seconds[2].value == pytest.approx(2.0 * 10 * 3)
 
 

@@ -3,6 +3,7 @@ import pickle
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +12,8 @@ import pytest
 from poolscout.assemble import image_reader
 from poolscout.config import PoolConfig
 from poolscout.errors import CapabilityError, ConfigError, DataError
+from poolscout.planning.forecast import ZERO
+from poolscout.planning.sample import sample_pool
 from poolscout.pool import PoolListing, RejectedImage, Storage, list_pool, source_digest, storage
 from poolscout.pool.storage import member_place
 from tests.pool.images import corners, encoded
@@ -224,3 +227,21 @@ def test_what_is_not_installed_or_not_known(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("fsspec.filesystem", absent)
     with pytest.raises(CapabilityError, match=r"pip install 'poolscout\[s3\]'"):
         Storage({"s3": {"anon": True}}).read_bytes("s3://x/a.png")
+
+
+@pytest.mark.parametrize(
+    ("source", "in_names"),  # Parquet names first, then headers one by one; a shard's headers come with its names
+    [("s3://pool/lists/far.parquet", False), ("s3://pool/shards", True)],
+)
+def test_a_plan_tells_what_listing_reads_from_elsewhere(
+    server: int, objects: dict[str, bytes], tmp_path: Path, source: str, in_names: bool
+) -> None:
+    with door_to(server) as door:
+        options = {"s3": {"endpoint_url": door.url}}
+        sample = sample_pool(PoolConfig(source=source, storage_options=options), None, 300, 0, tmp_path)
+    told = sample.names_network_bytes + sample.header_network_bytes.value * sample.n_asked
+    asked = [key for key in objects if any(f"/{quote(key)}" in path for path in door.paths)]
+    # All of these objects are smaller than a block, so that each is read whole, some of them more than once.
+    assert sum(len(objects[key]) for key in asked) <= told <= door.n_bytes
+    assert (sample.header_network_bytes == ZERO) == in_names
+    assert sample.names_network_bytes > 0

@@ -1,8 +1,11 @@
+from functools import partial
+
 import pytest
 import torch
 
 from poolscout.config import DetectorConfig, TrainingConfig
 from poolscout.detector import load_member
+from poolscout.engine.processes import ProcessExecutor
 from poolscout.training import hold_back, train_ensemble
 from poolscout.training.dataset import TrainingSet
 
@@ -12,10 +15,8 @@ SHORT = TrainingConfig(min_steps=10, max_steps=10, batch_size=2, crop_height=32,
 
 def make_data(sequences: list[str]) -> TrainingSet:
     n = len(sequences)
-    boxes = [torch.tensor([[4.0, 4, 20, 20]])] * n
-    return TrainingSet(
-        torch.zeros(n, 3, 32, 32, dtype=torch.uint8), boxes, [torch.tensor([0])] * n, torch.ones(n), sequences
-    )
+    boxes, classes = [torch.tensor([[4.0, 4, 20, 20]]) for _ in range(n)], [torch.tensor([0]) for _ in range(n)]
+    return TrainingSet(torch.zeros(n, 3, 32, 32, dtype=torch.uint8), boxes, classes, torch.ones(n), sequences)
 
 
 def test_sequences_are_never_split_and_folds_differ():
@@ -73,3 +74,20 @@ def test_members_differ_and_finished_ones_are_kept(tmp_path):
     assert (tmp_path / "member-0.json").stat().st_mtime_ns == kept_time
     weights = "member-1.safetensors"
     assert (tmp_path / weights).read_bytes() == before[weights]
+
+
+def test_what_goes_to_a_process_takes_no_file_descriptors(tmp_path):
+    """A tensor takes one, and a process is given at most 256: more images and members than that must do."""
+    data = make_data([str(i) for i in range(300)])
+    members = [load_member(path) for path in train_ensemble(data, ["a"], TINY, SHORT, tmp_path, members=1, seed=0)]
+    made = list(ProcessExecutor(1).map(_facts, [0], setup=partial(_opened, data, members * 9)))
+    assert made == [(300, 9, sum(map(len, data.classes)))]
+
+
+def _opened(data, members):
+    return data, members
+
+
+def _facts(opened, _item):
+    data, members = opened
+    return len(data), len(members), sum(map(len, data.classes))

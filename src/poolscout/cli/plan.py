@@ -79,10 +79,9 @@ def _row(name: str, stages: list[StagePlan], workers: tuple[int, ...]) -> dict[s
         row[_heading(k)] = (
             _duration(_sum([figure for figure in figures if figure is not None])) if all(figures) else None
         )
-    network = [stage.network_bytes for stage in stages]
-    told = _sum([figure for figure in network if figure is not None]) if all(network) else None
     memory = max(stage.memory_bytes for stage in stages)
-    return row | _sizes(memory, _sum([stage.disk_bytes for stage in stages]), told)
+    disk, network = (_sum([getattr(stage, what) for stage in stages]) for what in ("disk_bytes", "network_bytes"))
+    return row | _sizes(memory, disk, network)
 
 
 def _sum(figures: list[Figure]) -> Figure:
@@ -92,10 +91,10 @@ def _sum(figures: list[Figure]) -> Figure:
     return total
 
 
-def _sizes(memory_bytes: float, disk: Figure, network: Figure | None) -> dict[str, Any]:
+def _sizes(memory_bytes: float, disk: Figure, network: Figure) -> dict[str, Any]:
     return {
         "memory": size_words(memory_bytes), "disk": _range(disk, size_words),
-        "network": None if network is None else size_words(network.value),
+        "network": size_words(network.value),
     }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def train(
     address: AddressOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train an ensemble of detectors from scratch; finished members are kept when it is started again.
+    """Train an ensemble of detectors; finished members are kept when it is started again.
 
     Example: `poolscout train data/annotations.json --out models --set training.members=1 --set detector.height=288`
     """

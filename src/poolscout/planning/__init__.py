@@ -114,6 +114,7 @@ class _Planning:
         d = self.config.detector.widths[-1] if needs_embeddings(self.config.selection) else 0
         return Measured(
             names_s=sample.names_s + labels_s, header_s=sample.header_s,
+            names_network_bytes=sample.names_network_bytes, header_network_bytes=sample.header_network_bytes,
             row_disk_bytes=(self.scratch / "pool.parquet").stat().st_size / n,
             row_memory_bytes=sample.images.nbytes / n,
             encoded_bytes=Figure.of(encoded) if encoded else ZERO, remote=remote_share(uris),

@@ -76,7 +76,8 @@ class Measured:
 
     Attributes:
         names_s: naming every image of the pool and reading all that the oracle knows, in full; 0 when it was listed.
-        header_s: an image's header; zero when it was listed.
+        header_s: an image's header; zero when it was listed, or naming the images checks it.
+        names_network_bytes, header_network_bytes: what these two read from other machines.
         row_disk_bytes, row_memory_bytes: an image's row of the pool table, in its file and in memory.
         encoded_bytes: an image as it is stored.
         remote: share of the sample that is not on a disk of this machine.
@@ -95,6 +96,8 @@ class Measured:
 
     names_s: float
     header_s: Figure
+    names_network_bytes: float
+    header_network_bytes: Figure
     row_disk_bytes: float
     row_memory_bytes: float
     encoded_bytes: Figure
@@ -146,7 +149,7 @@ class StagePlan:
         seconds: for each number of workers asked about; None where it could not be measured.
         memory_bytes: at its highest.
         disk_bytes: what it leaves on disk.
-        network_bytes: what it reads from other machines; None where it could not be measured.
+        network_bytes: what it reads from other machines.
     """
 
     stage: str
@@ -154,7 +157,7 @@ class StagePlan:
     seconds: dict[int, Figure | None]
     memory_bytes: float
     disk_bytes: Figure
-    network_bytes: Figure | None
+    network_bytes: Figure
 
 
 @dataclass(frozen=True)
@@ -187,8 +190,7 @@ class Plan:
 
     @property
     def network_bytes(self) -> Figure:
-        """Of all stages where it could be measured."""
-        return sum((stage.network_bytes for stage in self.stages if stage.network_bytes is not None), ZERO)
+        return sum((stage.network_bytes for stage in self.stages), ZERO)
 
     def to_json(self) -> dict[str, Any]:
         total = {
@@ -243,11 +245,9 @@ class _Reckoning:
         m, n = self.measured, self.extent.listed
         seconds = Figure.exactly(m.names_s) + m.header_s * n
         memory = m.base_bytes + 2 * n * m.row_memory_bytes  # the batches, and the table they become
-        is_remote = m.remote > 0
-        return StagePlan(
-            "list", None, self._by_one(seconds), memory, Figure.exactly(n * m.row_disk_bytes),
-            None if is_remote else ZERO,
-        )  # fmt: skip
+        network = Figure.exactly(m.names_network_bytes) + m.header_network_bytes * n
+        disk = Figure.exactly(n * m.row_disk_bytes)
+        return StagePlan("list", None, self._by_one(seconds), memory, disk, network)
 
     def trained_and_evaluated(self, arm: str, number: int, n_labelled: int, members: int) -> list[StagePlan]:
         trained = [self.trained(arm, number, n_labelled, members)]

@@ -24,7 +24,10 @@ def notes_of(sample: Sample, measured: Measured, config: RunConfig, *, has_boxes
     if sample.is_listed:
         notes.append("the pool is listed already: listing is not counted")
     if measured.remote > 0:
-        notes.append("what listing reads of images elsewhere is not measured: some KiB of each, not whole images")
+        notes.append(
+            "network is what is read of files and objects; names that a storage lists, and answers lost on the way, "
+            "are not counted"
+        )
     mib = config.detector.height * config.detector.width * 3 / 2**20
     notes.append(f"labelled images are held in memory while a round trains on them, {mib:.2f} MiB each")
     notes.append("tables of picks and labels, and the report, are not counted: they are small")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from poolscout.config import PoolConfig, ShortlistConfig
-from poolscout.config_room import is_url
 from poolscout.errors import DataError
 from poolscout.planning.forecast import ZERO, Figure
 from poolscout.pool import Storage, list_pool
 from poolscout.pool.columns import pool_columns, unified
 from poolscout.pool.sources import read_source
-from poolscout.pool.storage import member_place
+from poolscout.pool.storage import is_elsewhere, member_place
 from poolscout.tables.declared import POOL
 from poolscout.tables.manifest import read_manifest
 from poolscout.tables.parquet import read_table
@@ -40,7 +39,8 @@ class Sample:
         images: POOL rows of the sample, sorted by image_id.
         n_asked: images drawn, those among them that cannot be used.
         names_s: seconds to name all images; 0 when a run has listed them.
-        header_s: seconds to check a header; zero when a run has listed them.
+        header_s: seconds an image to check headers; zero when a run has listed them, or naming them checks them.
+        names_network_bytes, header_network_bytes: what the two read from other machines.
         is_listed: a run has listed the pool.
     """
 
@@ -50,6 +50,8 @@ class Sample:
     n_asked: int
     names_s: float
     header_s: Figure
+    names_network_bytes: float
+    header_network_bytes: Figure
     is_listed: bool
 
 
@@ -77,9 +79,12 @@ def sample_pool(
         pool = read_table(listed / "images", POOL)
         n_listed, pool = pool.num_rows, _kept(pool, kept)
         rows = _draw(pool.num_rows, n, random)
-        return Sample(pool.num_rows, n_listed, pool.take(pa.array(rows)), len(rows), 0.0, ZERO, is_listed=True)
-    begun, storage = time.perf_counter(), Storage.of(config)
-    names = _named(config, storage, kept)
+        return Sample(
+            pool.num_rows, n_listed, pool.take(pa.array(rows)), len(rows), 0.0, ZERO, 0.0, ZERO, is_listed=True
+        )
+    begun, received = time.perf_counter(), list[int]()
+    storage = replace(Storage.of(config), received=received.append)
+    names, unchecked = _named(config, storage, kept)
     names_s, n_listed = time.perf_counter() - begun, names.num_rows
     if not names.num_rows:
         raise DataError(
@@ -88,17 +93,30 @@ def sample_pool(
         )  # fmt: skip
     names = _kept(names, kept)
     drawn = names.select(_COLUMNS).take(pa.array(_draw(names.num_rows, n, random)))
-    images, header_s = _checked(drawn, config, storage, scratch)
-    return Sample(names.num_rows, n_listed, images, drawn.num_rows, names_s, header_s, is_listed=False)
+    names_bytes = float(sum(received))
+    images, seconds, n_bytes = _checked(drawn, config, storage, received, scratch)
+    return Sample(
+        names.num_rows, n_listed, images, drawn.num_rows, names_s, seconds * unchecked, names_bytes,
+        n_bytes * unchecked, is_listed=False,
+    )  # fmt: skip
 
 
-def _named(config: PoolConfig, storage: Storage, kept: ShortlistConfig) -> pa.Table:
-    """What a source names: ids and URIs, and all that it says of the images where a short-list asks for it."""
+def _named(config: PoolConfig, storage: Storage, kept: ShortlistConfig) -> tuple[pa.Table, float]:
+    """What a source names, and the share of it whose headers are still to be checked: as a rule 0 or 1.
+
+    Of the images ids and URIs, and all that the source says of them where a short-list asks for it.
+    """
+    n = n_unchecked = 0
+    batches = []
+    for batch in read_source(config, storage):
+        n += batch.images.num_rows
+        n_unchecked += 0 if batch.checked or config.check == "none" else batch.images.num_rows
+        batches.append(batch if kept.where is not None else replace(batch, images=batch.images.select(_COLUMNS)))
+    unchecked = n_unchecked / max(n, 1)
     if kept.where is None:
-        return pa.concat_tables([b.images.select(_COLUMNS) for b in read_source(config, storage)] or [_no_names()])
-    batches = list(read_source(config, storage))
+        return pa.concat_tables([batch.images for batch in batches] or [_no_names()]), unchecked
     if not batches:
-        return _no_names()
+        return _no_names(), unchecked
     images = pa.concat_tables([batch.images for batch in batches])
     sides = {name: images[name] for name in ("width", "height")}
     for name, side in sides.items():  # a pool's are never empty
@@ -106,7 +124,7 @@ def _named(config: PoolConfig, storage: Storage, kept: ShortlistConfig) -> pa.Ta
     pool = pool_columns(images, unified([batch.metadata for batch in batches]), config)
     for name, side in sides.items():
         pool = pool.set_column(pool.column_names.index(name), name, side)
-    return pool
+    return pool, unchecked
 
 
 def _kept(pool: pa.Table, config: ShortlistConfig) -> pa.Table:
@@ -117,9 +135,15 @@ def _kept(pool: pa.Table, config: ShortlistConfig) -> pa.Table:
     return shortlist(pool, config.where, config.tables).pool
 
 
-def _checked(drawn: pa.Table, config: PoolConfig, storage: Storage, scratch: Path) -> tuple[pa.Table, Figure]:
-    """The usable images among those drawn, listed as a pool of their own in several blocks."""
-    tables, seconds, first_error = [], [], None
+def _checked(
+    drawn: pa.Table, config: PoolConfig, storage: Storage, received: list[int], scratch: Path
+) -> tuple[pa.Table, Figure, Figure]:
+    """The usable images among those drawn, listed as a pool of their own in several blocks; seconds and bytes of one.
+
+    Args:
+        received: where `storage` puts the bytes of each answer.
+    """
+    tables, seconds, n_bytes, first_error = [], [], [], None
     size = -(-drawn.num_rows // _BLOCKS)
     for start in range(0, drawn.num_rows, size):
         block = drawn.slice(start, size)
@@ -129,16 +153,17 @@ def _checked(drawn: pa.Table, config: PoolConfig, storage: Storage, scratch: Pat
             source=manifest, format="parquet", max_pixels=config.max_pixels, retries=config.retries,
             storage_options=config.storage_options,
         )  # fmt: skip
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), sum(received)
         try:
             tables.append(list_pool(source, storage).pool.select([column.name for column in POOL.columns]))
         except DataError as error:  # no image of this block can be used
             first_error = error
         seconds.append((time.perf_counter() - begun) / block.num_rows)
+        n_bytes.append((sum(received) - before) / block.num_rows)
     if not tables:
         assert first_error is not None
         raise first_error
-    return pa.concat_tables(tables).sort_by("image_id"), Figure.of(seconds)
+    return pa.concat_tables(tables).sort_by("image_id"), Figure.of(seconds), Figure.of(n_bytes)
 
 
 def _draw(n_pool: int, n: int, random: np.random.Generator) -> list[int]:
@@ -163,7 +188,7 @@ def encoded_bytes(uris: Iterable[str], storage: Storage) -> list[int]:
 
 def remote_share(uris: Iterable[str]) -> float:
     """Share of the images that other machines hold."""
-    told = [is_url(uri) and not uri.startswith(("file:", "memory:")) for uri in uris]
+    told = [is_elsewhere(uri) for uri in uris]
     return sum(told) / len(told)
 
 

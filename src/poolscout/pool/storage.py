@@ -47,11 +47,14 @@ class Storage:
         options: for each protocol (`s3`, `https`), what its fsspec filesystem is made with.
         tries: how often an object is asked for before a passing trouble (busy, timeout, broken connection) counts.
         sleep: waits that many seconds between two tries.
+        received: told the bytes of each answer from another machine, from any thread; a lost answer is not counted,
+            and neither are the names that a prefix lists.
     """
 
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     tries: int = 5
     sleep: Callable[[float], object] = time.sleep
+    received: Callable[[int], object] | None = None
 
     @classmethod
     def of(cls, config: PoolConfig) -> Storage:
@@ -75,7 +78,7 @@ class Storage:
                 raise RejectedImage("truncated", f"{len(data)} of {size} bytes are in {container}")
             return data
         if is_url(container):
-            return self._retried(container, lambda fs, path: bytes(fs.cat_file(path)))
+            return self._retried(container, lambda fs, path: self._count(container, bytes(fs.cat_file(path))))
         return self._read_local(container, lambda file: file.read())
 
     def read_range(self, uri: str, start: int, end: int) -> bytes:
@@ -97,7 +100,7 @@ class Storage:
 
             noting = {"raise_for_status": note_status} if uri.lower().startswith(_HTTP) else {}
             try:
-                data = bytes(fs.cat_file(path, start=start, end=end, **noting))
+                data = self._count(uri, bytes(fs.cat_file(path, start=start, end=end, **noting)))
             except Exception as error:
                 if is_past_the_end(error):
                     return b""
@@ -178,6 +181,11 @@ class Storage:
                 fix="check the address, the endpoint (AWS_ENDPOINT_URL) and the network, and start again",
             ) from rejected  # fmt: skip
 
+    def _count(self, uri: str, data: bytes) -> bytes:
+        if self.received is not None and is_elsewhere(uri):
+            self.received(len(data))
+        return data
+
     def _retried(self, uri: str, ask: Callable[[Any, str], Result]) -> Result:
         fs, path = self._filesystem(uri)
         try:
@@ -234,6 +242,11 @@ class Storage:
         if fs is None:
             fs = _filesystems.setdefault(key, _new_filesystem(protocol, options))
         return fs, fs._strip_protocol(uri)
+
+
+def is_elsewhere(uri: str) -> bool:
+    """Whether reading it takes the network."""
+    return is_url(uri) and not uri.lower().startswith(("file:", "memory:"))
 
 
 def member_place(uri: str) -> tuple[str, tuple[int, int] | None]:

@@ -30,6 +30,7 @@ def train_ensemble(
     device: torch.device | str = "cpu",
     progress: Callable[[int, Progress], None] | None = None,
     executor: Executor | None = None,
+    start: Sequence[Member] = (),
 ) -> list[Path]:
     """Train `members` detectors into `out_dir`; one that is finished there already is kept.
 
@@ -44,6 +45,7 @@ def train_ensemble(
         progress: called with the member's number and where it stands; of members at the same time, in turns.
         executor: processes or actors train a member each; else they are trained one after the other. The number of
             threads of a training changes its last bits, and so, in the end, what it learns.
+        start: members to begin with, on the CPU, in turns where they are fewer; default: from scratch.
 
     Returns:
         The members' paths, without suffix.
@@ -55,7 +57,8 @@ def train_ensemble(
     paths = [Path(out_dir) / f"member-{i}" for i in range(members)]
     missing = [i for i, path in enumerate(paths) if not all(file.is_file() for file in member_files(path))]
     executor = executor or SerialExecutor()
-    job = _Training(data, tuple(classes), detector, training, seed, "cuda" if executor.uses_gpus else str(device))
+    where = "cuda" if executor.uses_gpus else str(device)
+    job = _Training(data, tuple(classes), detector, training, seed, where, tuple(start))
     listener = None if progress is None else (lambda told: progress(*told))
     if executor.shares_memory:
         # One after the other: a training keeps the cores, or the GPU, of this process busy by itself.
@@ -79,12 +82,14 @@ class _Training:
     training: TrainingConfig
     seed: int
     device: str
+    start: tuple[Member, ...]
 
     def train(self, i: int) -> Member:
+        start = self.start[i % len(self.start)] if self.start else None
         learnt, held = hold_back(self.data, self.training.hold_back, fold=i, seed=self.seed)
         return train_member(
             self.data.subset(learnt), self.classes, self.detector, self.training, self.seed * 1000 + i, self.device,
-            self.data.subset(held), lambda state: tell((i, state)),
+            self.data.subset(held), lambda state: tell((i, state)), start,
         )  # fmt: skip
 
 

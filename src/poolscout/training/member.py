@@ -1,4 +1,4 @@
-"""The training of one member, from scratch, on one page."""
+"""The training of one member, on one page."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from poolscout.errors import NonFiniteError
 from poolscout.training.augment import Batch, Crops, to_input
 from poolscout.training.dataset import TrainingSet
 from poolscout.training.muon import Muon
+from poolscout.training.start import carried
 
 REPORT_EVERY = 10  # steps
 WARM_UP = 0.1  # share of the steps
@@ -48,6 +49,7 @@ def train_member(
     device: torch.device | str = "cpu",
     held_back: TrainingSet | None = None,
     progress: Callable[[Progress], None] | None = None,
+    start: Member | None = None,
 ) -> Member:
     """Train a detector and calibrate it on `held_back`. The same seed on the same machine gives the same weights.
 
@@ -59,6 +61,7 @@ def train_member(
         device: where it trains and the member stays.
         held_back: labelled images for calibration; None or empty: only the loss's known distortion is undone.
         progress: called every few steps.
+        start: begin with its weights, as far as the classes are the same; default: from scratch.
 
     Raises:
         NonFiniteError: the loss is no longer a number.
@@ -67,7 +70,10 @@ def train_member(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)  # layers and dropout draw from the global generator only
         generator = Generator().manual_seed(seed)
-        model = UNet(len(classes), detector).to(device).to(memory_format=torch.channels_last).train()
+        model = UNet(len(classes), detector)
+        if start is not None:
+            model.load_state_dict(carried(start, classes, model.state_dict()))
+        model = model.to(device).to(memory_format=torch.channels_last).train()
         steps = n_steps(len(data), training)
         loss = _fit(model, data, detector, training, steps, generator, device, progress)
     calibration = _calibrate(model, detector, held_back, device)
