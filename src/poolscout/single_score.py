@@ -18,6 +18,7 @@ from poolscout.pool import PoolListing, QuarantineLimit, Storage
 from poolscout.pool.listing_stage import images_path
 from poolscout.scoring import check_scoring, gives_of, score_pool
 from poolscout.scoring.brought import gives_of_predictions, score_predictions, strongest
+from poolscout.scoring.registry import scorers
 from poolscout.single import pool_inputs, single_config, single_stage
 from poolscout.tables.declared import QUARANTINE
 from poolscout.tables.manifest import Work, file_hash
@@ -43,6 +44,7 @@ def score_source(
     """
     config = single_config(source, images, overrides)
     members = load_members(models, resolve_device(config.device, config.engine))
+    check_scoring(config.scoring.scorers, gives_of(members))  # before a folder is made and a pool listed
     with single_stage(out, "score", config, progress, redo_stale=redo_stale) as (folder, listing, progress):
         inputs = {"models": ensemble_hash(models), **pool_inputs(out, listing)}
 
@@ -104,6 +106,8 @@ def score_detections(
     if "scorers" not in scoring.model_fields_set:  # the default one needs maps
         scoring = scoring.model_copy(update={"scorers": BOX_SCORERS})
         progress.say("scoring.scorers is not set: the sum of detection_entropy over each image's boxes")
+    for choice in scoring.scorers:  # before a pool is listed; whether the detections will do, they say themselves
+        scorers.get(choice.scorer)
     with single_stage(out, "score", config, progress, redo_stale=redo_stale) as (folder, listing, progress):
         names = _names(config, listing)
         found = read_predictions(detections, listing.pool, names)

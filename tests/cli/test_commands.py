@@ -75,6 +75,9 @@ def test_each_stage_alone_on_tables(capsys: pytest.CaptureFixture[str], data: Pa
     code, out, _ = poolscout(capsys, "score", data / "pool.json", "--models", models, "--out", tmp_path / "s", "--json")
     assert (code, json.loads(out)["scored"]) == (0, 40)
 
+    new = ["score", data / "pool.json", "--models", models, "--out", tmp_path / "new"]
+    code, _, err = poolscout(capsys, *new, "--set", "scoring.scorers=[{scorer: entropi}]")
+    assert (code, "did you mean 'entropy'" in err, (tmp_path / "new").exists()) == (2, True, False)
     code, _, err = poolscout(capsys, "score", data / "pool.json", "--models", models, "--out", done / "round-000")
     assert code == 6, "a run's own scores are not overwritten"
 

@@ -211,3 +211,10 @@ def test_a_replaced_image_makes_scores_stale(tmp_path: Path) -> None:
     save(tmp_path / "images" / "a.png", b"repaired, and longer than it was before, or not")
     assert file_state(str(tmp_path / "images" / "a.png")) != before
     assert file_state(str(tmp_path / "none.png")) is None
+
+
+def test_a_misspelt_scorer_is_refused_before_anything_is_listed(capsys: pytest.CaptureFixture[str], data: Path) -> None:
+    words = ["score", data / "pool.json", "--detections", data / "found.json", "--out", data / "s"]
+    code, _, err = poolscout(capsys, *words, "--set", "scoring.scorers=[{scorer: detection_entropi}]")
+    assert (code, "did you mean 'detection_entropy'" in err) == (2, True)
+    assert not (data / "s").exists()
