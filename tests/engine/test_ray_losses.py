@@ -33,16 +33,24 @@ IDS = [f"seq/{number:03d}.jpg" for number in range(300)]
 CONFIG = ScoringConfig(batch_size=2, shard_size=50)
 
 
-@pytest.fixture
-def cluster() -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def head() -> Iterator[Cluster]:
     soon = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-    head = {"num_cpus": 1, "include_dashboard": False, "_system_config": soon}
-    cluster = Cluster(initialize_head=True, head_node_args=head)
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    node = {"num_cpus": 1, "include_dashboard": False, "_system_config": soon}
+    cluster = Cluster(initialize_head=True, head_node_args=node)
     yield cluster
-    ray.shutdown()
     cluster.shutdown()
+
+
+@pytest.fixture
+def cluster(head: Cluster) -> Iterator[Cluster]:
+    """Two machines, of which one may be lost."""
+    second = head.add_node(num_cpus=1)
+    head.wait_for_nodes()
+    yield head
+    ray.shutdown()
+    if second in head.list_all_nodes():
+        head.remove_node(second)
 
 
 def settings(cluster: Cluster, workers: int = 2) -> EngineConfig:

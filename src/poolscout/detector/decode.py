@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import nms
 
 from poolscout.boxes import clip_boxes
+from poolscout.detector.operators import nms
 
 LARGEST = 8.0  # ln of the largest box side in cells: keeps exp() finite
 

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import generalized_box_iou_loss
 
 from poolscout.detector.model import DetectorOutput
+from poolscout.detector.operators import giou_loss
 from poolscout.detector.targets import Targets
 
 FOCUS = 2.0  # γ of the focal loss; `calibration.undo_focal` inverts it
@@ -61,5 +61,5 @@ def box_loss(output: DetectorOutput, targets: Targets, stride: int) -> Float[Ten
     l1 = ((predicted - parameters) / scale).abs().sum(1)
     size_p = predicted[:, 2:].clamp(max=8).exp()
     centre_p = predicted[:, :2] + cells
-    giou = generalized_box_iou_loss(torch.cat([centre_p - size_p / 2, centre_p + size_p / 2], dim=1), wanted)
+    giou = giou_loss(torch.cat([centre_p - size_p / 2, centre_p + size_p / 2], dim=1), wanted)
     return ((giou + 0.5 * l1) * targets.core_weights).sum() / targets.core_weights.sum().clamp_min(1)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Generator, Tensor
-from torchvision.transforms.v2 import functional as tv
+from torch.nn import functional as F
 
 from poolscout.config import TrainingConfig
 from poolscout.training.dataset import TrainingSet
@@ -116,7 +116,7 @@ def resized_window(
     into = [round((x1 - left) * scale_x), round((y1 - top) * scale_y),
             round((x2 - left) * scale_x), round((y2 - top) * scale_y)]  # fmt: skip
     out_h, out_w = max(into[3] - into[1], 1), max(into[2] - into[0], 1)
-    inside = tv.resize(image[:, y1:y2, x1:x2], [out_h, out_w], antialias=True)
+    inside = F.interpolate(image[None, :, y1:y2, x1:x2], (out_h, out_w), mode="bilinear", antialias=True)[0]
     if (out_h, out_w) == (to_height, to_width):
         return inside
     canvas = torch.full((3, to_height, to_width), GREY, dtype=torch.uint8)
