@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -57,11 +58,11 @@ def ab(
         found = run_ab(
             settings, _arms(arm), folder, reference=reference, progress=ConsoleProgress(), redo_stale=redo_stale
         )
-    tell_findings(found, folder, as_json)
+    tell_findings(found, folder, settings.experiment.ab.classes, as_json)
 
 
-def tell_findings(found: AbFindings, folder: Path, as_json: bool) -> None:
-    """Cost, gains and what they say."""
+def tell_findings(found: AbFindings, folder: Path, wanted: Sequence[str], as_json: bool) -> None:
+    """Cost, gains and what they say; `wanted`: classes that were asked for, none: all."""
     from poolscout.experiments.ab_sentences import tell_ab
 
     if as_json:
@@ -71,7 +72,7 @@ def tell_findings(found: AbFindings, folder: Path, as_json: bool) -> None:
     show_table([_gain(key, found.arms) for key in found.arms[0].gain["both"]])
     empty = "; –: that one found nothing" if any(None in one.gain["both"].values() for one in found.arms) else ""
     stdout.print(escape(f"gains over the reference model, {found.repeats} repeats, on all held-out parts{empty}"))
-    for sentence in [*found.words, *tell_ab(found, "", ()).power]:
+    for sentence in [*found.words, *tell_ab(found, "", wanted).power]:
         stdout.print(escape(sentence))
     stdout.print(escape(f"report   {folder / 'ab.html'}"))
     stdout.print(escape(f"written  {folder}"))

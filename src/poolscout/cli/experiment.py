@@ -52,7 +52,7 @@ def experiment(
     if kind == "ab":
         with resumable():
             ab = run_picking_ab(settings, folder, progress=ConsoleProgress(), redo_stale=redo_stale)
-        tell_findings(ab, folder, as_json)
+        tell_findings(ab, folder, settings.experiment.ab.classes, as_json)
         return
     with resumable():
         outcome = run_experiment(kind, settings, folder, progress=ConsoleProgress(), redo_stale=redo_stale)
