@@ -61,7 +61,7 @@ def open_experiment(config: ExperimentRunConfig, out: Path, folder: RunFolder | 
         unseen = config.evaluation.model_copy(update={"annotations": None, "images": None})
         config = config.model_copy(update={"evaluation": unseen})
     world = open_world(folder or RunFolder(out), config, SilentProgress(), SerialExecutor())
-    return held_out(world, share) if share else world
+    return held_out(world, share, config.experiment.near_duplicates) if share else world
 
 
 def embeddings_path(out: Path, name: str) -> Path:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import UInt64
 from PIL import Image
 
@@ -53,6 +54,30 @@ def closest(
         rows, columns = np.nonzero(bits <= most)
         found += zip((rows + start).tolist(), columns.tolist(), bits[rows, columns].tolist(), strict=True)
     return sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
+
+
+def families(pool: pa.Table, reader: ImageReader, most: int) -> dict[str, str]:
+    """Sequence → the first, by name, of those that it is linked with by frames that look alike.
+
+    Args:
+        pool: columns image_id and sequence; frames of no sequence link nothing.
+        reader: of its images.
+        most: see `check_look_alikes`; below 0 no frames look alike.
+    """
+    known = pool.filter(pc.is_valid(pool["sequence"]))
+    sequences = known["sequence"].to_pylist()
+    first = {name: name for name in sequences}
+
+    def of(name: str) -> str:
+        while first[name] != name:
+            name = first[name]
+        return name
+
+    found = hashes(known["image_id"].to_pylist(), reader) if most >= 0 else np.zeros((0, WORDS), np.uint64)
+    for a, b, _ in closest(found, found, most):
+        low, high = sorted((of(sequences[a]), of(sequences[b])))
+        first[high] = low
+    return {name: of(name) for name in first}
 
 
 def check_look_alikes(

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from poolscout.errors import DataError, some
+from poolscout.experiments.look_alikes import families
 from poolscout.formats.annotations import read_annotations
 from poolscout.formats.content import Annotations
 from poolscout.labels import sizes_of
@@ -22,8 +24,15 @@ from poolscout.world import TestSet, World
 SEED = 20_200_409  # of validation splits: the same for every seed and strategy
 
 
-def held_out(world: World, share: float) -> World:
+def held_out(world: World, share: float, near_duplicates: int) -> World:
     """The same world with whole sequences of its pool as test images, and the rest as its pool.
+
+    Sequences with frames that look alike (a car that waits at the same lights twice) go to the same side.
+
+    Args:
+        world: of the whole pool.
+        share: of the pool's images, about.
+        near_duplicates: see `check_look_alikes`.
 
     Raises:
         DataError: too few sequences, or frames of unknown sequence.
@@ -32,11 +41,12 @@ def held_out(world: World, share: float) -> World:
     at = world.folder.path / "split"
 
     def do() -> None:
-        sides = split_by_sequence(world.pool, share, SEED)
+        sides = split_by_sequence(world.pool, share, SEED, families(world.pool, world.reader, near_duplicates))
         for name, rows in zip(("pool", "held_out"), sides, strict=True):
             write_table(part_path(at / name, 0), POOL, rows)
 
-    work = Work("split", {"validation": share, "seed": SEED}, {"pool": file_hash(world.pool_path)})
+    settings = {"validation": share, "seed": SEED, "near_duplicates": near_duplicates}
+    work = Work("split", settings, {"pool": file_hash(world.pool_path)})
     world.folder.stage(at, work, [at / "pool", at / "held_out"], do)
     pool, images = read_table(at / "pool", POOL), read_table(at / "held_out", POOL)
     digest = fingerprint([world.oracle_digest, file_hash(at / "held_out")])
@@ -51,7 +61,9 @@ def known_labels(world: World) -> Annotations:
     return read_annotations(source, bad_boxes=labelling.bad_boxes, sizes=sizes_of(world.pool))
 
 
-def split_by_sequence(rows: pa.Table, share: float, seed: int) -> tuple[pa.Table, pa.Table]:
+def split_by_sequence(
+    rows: pa.Table, share: float, seed: int, family: Mapping[str, str] = MappingProxyType({})
+) -> tuple[pa.Table, pa.Table]:
     """Rows of whole sequences on either side; the second side has about this share of the rows.
 
     Sequences are taken in random order as long as the second side does not grow beyond half a sequence too much; both
@@ -61,6 +73,7 @@ def split_by_sequence(rows: pa.Table, share: float, seed: int) -> tuple[pa.Table
         rows: with column `sequence`.
         share: of the rows, 0 … 1.
         seed: of the order.
+        family: sequence → the name of those it must not be parted from; one that is missing stands alone.
 
     Raises:
         DataError: rows of unknown sequence, or fewer than two sequences.
@@ -72,11 +85,14 @@ def split_by_sequence(rows: pa.Table, share: float, seed: int) -> tuple[pa.Table
             got=some(unknown["image_id"].to_pylist()), expected="a sequence for every image",
             fix="set pool.sequence to the column that names the recording",
         )  # fmt: skip
-    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(rows["sequence"]).to_pylist()}
+    groups = pa.array([family.get(name, name) for name in rows["sequence"].to_pylist()], pa.string())
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(groups).to_pylist()}
     if len(counts) < 2:
+        n = len(pc.unique(rows["sequence"]))
+        alike = f", {n} sequences that all look alike" if n > len(counts) else ""
         raise DataError(
-            "a split takes whole sequences", got=f"{len(counts)} sequence: {some(counts)}", expected="two or more",
-            fix="set pool.sequence to a column that tells recordings apart",
+            "a split takes whole sequences", got=f"{len(counts)} sequence: {some(counts)}{alike}",
+            expected="two or more", fix="set pool.sequence to a column that tells recordings apart",
         )  # fmt: skip
     names = sorted(counts)
     wanted, taken, n = share * rows.num_rows, list[str](), 0
@@ -87,7 +103,7 @@ def split_by_sequence(rows: pa.Table, share: float, seed: int) -> tuple[pa.Table
             n += counts[name]
     if not taken:
         taken = [min(names, key=lambda name: (counts[name], name))]
-    is_taken = pc.is_in(rows["sequence"], value_set=pa.array(taken, pa.string()))
+    is_taken = pc.is_in(groups, value_set=pa.array(taken, pa.string()))
     return rows.filter(pc.invert(is_taken)), rows.filter(is_taken)
 
 

@@ -1,0 +1,93 @@
+"""Whole sequences on either side of a split, and those that look alike on the same one."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from poolscout.errors import DataError
+from poolscout.experiments.look_alikes import closest, difference_hash, families, hashes
+from poolscout.experiments.split import split_by_sequence
+from poolscout.pool import ImageReader, RejectedImage
+
+
+class Pictures(ImageReader):
+    """Images that are told by a number each: the same number, the same picture."""
+
+    def __init__(self, numbers: dict[str, int]) -> None:
+        super().__init__({image_id: image_id for image_id in numbers}, max_pixels=10**6)
+        self.numbers = numbers
+
+    def read(self, image_id: str) -> np.ndarray:
+        if self.numbers[image_id] < 0:
+            raise RejectedImage("missing", "")
+        return np.random.default_rng(self.numbers[image_id]).integers(0, 256, (16, 17, 3), dtype=np.uint8)
+
+
+def pool_of(sequences: list[str | None]) -> pa.Table:
+    ids = pa.array([f"{i:03d}" for i in range(len(sequences))], pa.string())
+    return pa.table({"image_id": ids, "sequence": pa.array(sequences, pa.string())})
+
+
+def test_a_hash_by_hand_and_the_pairs_that_are_close() -> None:
+    rising = np.repeat(np.arange(17, dtype=np.uint8)[None, :, None] * 10, 16, 0).repeat(3, 2)
+    assert np.bitwise_count(difference_hash(rising)).sum() == 256
+    assert np.bitwise_count(difference_hash(rising[:, ::-1])).sum() == 0
+    found = hashes(["a", "b", "c", "d"], Pictures({"a": 1, "b": 2, "c": 1, "d": -1}))
+    assert closest(found[:2], found[2:3], 12) == [(0, 0, 0)]
+    assert not found[3].any(), "an image that cannot be read is nobody's look-alike but a black one's"
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_families_are_the_connected_components(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 24))
+    sequences = data.draw(st.lists(st.sampled_from(["a", "b", "c", "d", "e", "f", None]), min_size=n, max_size=n))
+    numbers = data.draw(st.lists(st.integers(0, 12), min_size=n, max_size=n))
+    pool = pool_of(sequences)
+    reader = Pictures(dict(zip(pool["image_id"].to_pylist(), numbers, strict=True)))
+    graph = nx.Graph()
+    graph.add_nodes_from(s for s in sequences if s)
+    graph.add_edges_from(
+        (s, t)
+        for s, i in zip(sequences, numbers, strict=True)
+        for t, j in zip(sequences, numbers, strict=True)
+        if s and t and i == j
+    )
+    expected = {name: min(component) for component in nx.connected_components(graph) for name in component}
+    assert families(pool, reader, 12) == expected
+    assert families(pool, reader, -1) == {name: name for name in expected}
+
+
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=2, max_size=12), share=st.floats(0.05, 0.95),
+    seed=st.integers(0, 99), links=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=3),
+)  # fmt: skip
+@settings(max_examples=80, deadline=None)
+def test_neither_sequences_nor_families_are_parted(
+    lengths: list[int], share: float, seed: int, links: list[tuple[int, int]]
+) -> None:
+    pool = pool_of([f"s{i:02d}" for i, length in enumerate(lengths) for _ in range(length)])
+    family = {f"s{max(pair):02d}": f"s{min(pair):02d}" for pair in links}
+    family = {name: to for name, to in family.items() if to not in family}  # heads lead to themselves
+    heads = {family.get(f"s{i:02d}", f"s{i:02d}") for i in range(len(lengths))}
+    if len(heads) < 2:
+        with pytest.raises(DataError, match="a split takes whole sequences"):
+            split_by_sequence(pool, share, seed, family)
+        return
+    learnt, held = split_by_sequence(pool, share, seed, family)
+    assert sorted(learnt["image_id"].to_pylist() + held["image_id"].to_pylist()) == pool["image_id"].to_pylist()
+    sides = [{family.get(name, name) for name in side["sequence"].to_pylist()} for side in (learnt, held)]
+    assert not sides[0] & sides[1]
+    assert min(map(len, sides)) >= 1
+
+
+def test_what_cannot_be_split_says_why() -> None:
+    with pytest.raises(DataError, match="1 images belong to no known sequence"):
+        split_by_sequence(pool_of(["a", "b", None]), 0.5, 0)
+    with pytest.raises(DataError, match="2 sequences that all look alike"):
+        split_by_sequence(pool_of(["a", "b"]), 0.5, 0, {"a": "a", "b": "a"})
