@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from poolscout.training.muon import MOMENTUM, Muon, orthogonal
+from poolscout.training.muon import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
@@ -16,6 +16,19 @@ def test_orthogonal_keeps_the_singular_vectors_and_evens_out_the_values(shape):
     assert inside.diagonal().min() > 0.6
     assert inside.diagonal().max() < 1.3
     assert (inside - torch.diag(inside.diagonal())).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (8, 72), (72, 8), (96, 864), (30, 30)])
+@pytest.mark.parametrize("rank", [1, 3, 1000])
+def test_orthogonal_is_the_iteration_on_the_whole_matrix(shape, rank):
+    generator = torch.Generator().manual_seed(sum(shape) + rank)
+    inner = min(rank, *shape)
+    matrix = torch.randn(shape[0], inner, generator=generator) @ torch.randn(inner, shape[1], generator=generator)
+    x = (matrix / matrix.norm()).double()
+    a, b, c = COEFFICIENTS
+    for _ in range(ITERATIONS):
+        x = a * x + b * x @ x.T @ x + c * x @ x.T @ x @ x.T @ x
+    assert torch.allclose(orthogonal(matrix), x.float(), atol=1e-4)
 
 
 def test_a_zero_gradient_changes_nothing_but_decay():

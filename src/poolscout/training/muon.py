@@ -9,8 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
-from poolscout.detector.member import use_bf16
-
 MOMENTUM = 0.9
 ITERATIONS = 5
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic Newton-Schulz iteration (Jordan et al. 2024)
@@ -44,13 +42,20 @@ class Muon(Optimizer):
 
 
 def orthogonal(matrix: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-    """Roughly U·Vᵀ of the matrix's singular value decomposition: all singular values near 1."""
+    """Roughly U·Vᵀ of the matrix's singular value decomposition: all singular values near 1.
+
+    Each step of the iteration multiplies X by a polynomial of X·Xᵀ. These all commute, so the steps are carried out on
+    the small square X·Xᵀ alone, and X is multiplied once: a third to a half of the work for convolutions.
+    """
     a, b, c = COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = (matrix.T if tall else matrix) / (matrix.norm() + 1e-12)
-    if use_bf16("auto", matrix.device):  # where the processor does not do it natively it takes ten times as long
-        x = x.bfloat16()
-    for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    gram, product = x @ x.T, torch.eye(min(matrix.shape), dtype=x.dtype, device=x.device)
+    for left in reversed(range(ITERATIONS)):
+        step = b * gram + c * gram @ gram
+        step.diagonal().add_(a)
+        product = step @ product
+        if left:
+            gram = step @ gram @ step
+    x = product @ x
+    return x.T if tall else x
