@@ -17,7 +17,7 @@ from tests.loop.kills import facts, images_of, kill_until_done, lost_and_double,
 from tests.loop.tiny import tiny_config, write_data
 from tests.tables.powerloss import run_until_cut
 
-KILLS, RAY_KILLS = 12, 2
+KILLS, RAY_KILLS = 12, 1
 
 
 def config_of(data: Path, **engine: object) -> RunConfig:
