@@ -107,16 +107,16 @@ def _named(config: PoolConfig, storage: Storage, kept: ShortlistConfig) -> tuple
     Of the images ids and URIs, and all that the source says of them where a short-list asks for it.
     """
     n = n_unchecked = 0
-    batches = []
+    names, batches = [_no_names()], []
     for batch in read_source(config, storage):
         n += batch.images.num_rows
         n_unchecked += 0 if batch.checked or config.check == "none" else batch.images.num_rows
-        batches.append(batch if kept.where is not None else replace(batch, images=batch.images.select(_COLUMNS)))
+        names.append(batch.images.select(_COLUMNS))
+        if kept.where is not None:  # else the metadata of a large pool would be held for nothing
+            batches.append(batch)
     unchecked = n_unchecked / max(n, 1)
-    if kept.where is None:
-        return pa.concat_tables([batch.images for batch in batches] or [_no_names()]), unchecked
     if not batches:
-        return _no_names(), unchecked
+        return pa.concat_tables(names), unchecked
     images = pa.concat_tables([batch.images for batch in batches])
     sides = {name: images[name] for name in ("width", "height")}
     for name, side in sides.items():  # a pool's are never empty
