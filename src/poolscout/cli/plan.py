@@ -80,7 +80,7 @@ def _row(name: str, stages: list[StagePlan], workers: tuple[int, ...]) -> dict[s
             _duration(_sum([figure for figure in figures if figure is not None])) if all(figures) else None
         )
     memory = max(stage.memory_bytes for stage in stages)
-    disk, network = (_sum([getattr(stage, what) for stage in stages]) for what in ("disk_bytes", "network_bytes"))
+    disk, network = _sum([stage.disk_bytes for stage in stages]), _sum([stage.network_bytes for stage in stages])
     return row | _sizes(memory, disk, network)
 
 

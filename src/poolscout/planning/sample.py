@@ -17,6 +17,7 @@ from poolscout.errors import DataError
 from poolscout.planning.forecast import ZERO, Figure
 from poolscout.pool import Storage, list_pool
 from poolscout.pool.columns import pool_columns, unified
+from poolscout.pool.listing import needs_check
 from poolscout.pool.sources import read_source
 from poolscout.pool.storage import is_elsewhere, member_place
 from poolscout.tables.declared import POOL
@@ -110,7 +111,7 @@ def _named(config: PoolConfig, storage: Storage, kept: ShortlistConfig) -> tuple
     names, batches = [_no_names()], []
     for batch in read_source(config, storage):
         n += batch.images.num_rows
-        n_unchecked += 0 if batch.checked or config.check == "none" else batch.images.num_rows
+        n_unchecked += batch.images.num_rows if needs_check(batch, config) else 0
         names.append(batch.images.select(_COLUMNS))
         if kept.where is not None:  # else the metadata of a large pool would be held for nothing
             batches.append(batch)

@@ -86,18 +86,19 @@ def _batches(config: PoolConfig, storage: Storage, progress: Listener, kept: Kep
     for batch in read_source(config, storage, kept):
         found.append(batch)
         n_found += batch.images.num_rows
-        n_listed += 0 if _needs_check(batch, config) else batch.images.num_rows
+        n_listed += 0 if needs_check(batch, config) else batch.images.num_rows
         progress(n_listed, f"{n_found:,} found")
     _check_ids(found, config)
     checked: list[SourceBatch] = []
     for before, batch in zip(found, _checked(found, config, storage, kept), strict=True):
         checked.append(batch)
-        n_listed += before.images.num_rows if _needs_check(before, config) else 0
+        n_listed += before.images.num_rows if needs_check(before, config) else 0
         progress(n_listed, f"{n_found:,} found")
     return checked
 
 
-def _needs_check(batch: SourceBatch, config: PoolConfig) -> bool:
+def needs_check(batch: SourceBatch, config: PoolConfig) -> bool:
+    """Whether the headers of a batch are still to be looked at."""
     return config.check != "none" and not batch.checked
 
 

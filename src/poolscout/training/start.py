@@ -26,12 +26,12 @@ def check_start(member: Member, detector: DetectorConfig, where: str) -> None:
     Raises:
         ConfigError: they differ in what the weights depend on.
     """
-    theirs, ours = ({key: getattr(d, key) for key in SHAPES} for d in (member.architecture, detector))
+    theirs, ours = (one.model_dump(mode="json", include=set(SHAPES)) for one in (member.architecture, detector))
     if differ := [key for key in SHAPES if theirs[key] != ours[key]]:
         raise ConfigError(
             f"training.start_from: {where} is another detector than the config's",
-            got=", ".join(f"{key} {_plain(theirs[key])}" for key in differ),
-            expected=", ".join(f"{key} {_plain(ours[key])}" for key in differ),
+            got=", ".join(f"{key} {theirs[key]}" for key in differ),
+            expected=", ".join(f"{key} {ours[key]}" for key in differ),
             fix="set detector." + ", detector.".join(differ) + " as it was trained, or train it again",
         )
 
@@ -56,7 +56,3 @@ def carried(start: Member, classes: Sequence[str], fresh: Mapping[str, Tensor]) 
                 rows[i] = known[name][start.classes.index(one)]
         weights[name] = rows
     return weights
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
