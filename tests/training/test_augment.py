@@ -50,10 +50,10 @@ def test_a_crop_without_a_box_shows_hardly_any_of_the_object():
 
 def test_window_boxes_by_hand():
     boxes = torch.tensor([[10.0, 10, 30, 20], [90, 10, 130, 20], [0, 0, 4, 4], [45, 10, 65, 20]])
-    kept, classes = window_boxes(boxes, torch.tensor([0, 1, 2, 3]), 5, 5, 50, 25, 50, 100)
+    cut, keep = window_boxes(boxes, torch.tensor([[5, 5, 50, 25]] * 4), 50, 100)
     # twice as wide, twice as high; the second lies outside, the third too, half of the fourth is seen
-    assert kept.tolist() == [[10, 10, 50, 30], [80, 10, 100, 30]]
-    assert classes.tolist() == [0, 3]
+    assert keep.tolist() == [True, False, False, True]
+    assert cut[keep].tolist() == [[10, 10, 50, 30], [80, 10, 100, 30]]
 
 
 def test_a_window_beyond_the_image_is_grey_there():

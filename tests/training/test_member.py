@@ -4,9 +4,10 @@ import torch
 from poolscout.config import DetectorConfig, TrainingConfig
 from poolscout.detector import decode
 from poolscout.errors import NonFiniteError
+from poolscout.training import member as training_member
 from poolscout.training import train_member
 from poolscout.training.dataset import TrainingSet
-from poolscout.training.member import n_steps
+from poolscout.training.member import _Maps, n_steps
 
 TINY = DetectorConfig(height=64, width=96, stem=8, widths=(8, 12, 16, 24), neck=16, bf16="off")
 SHORT = TrainingConfig(
@@ -95,3 +96,19 @@ def test_no_objects_at_all_still_trains():
     member = train_member(empty, ["red", "blue"], TINY, short, seed=0, held_back=empty)
     assert member.calibration.n_objects == 0
     assert member(data.images).probabilities.max() < 0.1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_recorded_step_learns_what_a_plain_one_does(monkeypatch):
+    config = TINY.model_copy(update={"dropout": 0.0})
+
+    def losses():
+        told = []
+        train_member(squares(), ["red", "blue"], config, SHORT, seed=3, device="cuda", progress=told.append)
+        return [progress.loss for progress in told]
+
+    recorded = losses()
+    monkeypatch.setattr(training_member, "_forward", lambda model, _, device, bf16: _Maps(model, device.type, bf16))
+    plain = losses()
+    assert recorded[0] == pytest.approx(plain[0], rel=1e-3)
+    assert recorded[-1] == pytest.approx(plain[-1], rel=0.2)

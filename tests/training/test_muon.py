@@ -3,14 +3,14 @@ import math
 import pytest
 import torch
 
-from poolscout.training.muon import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, orthogonal
+from poolscout.training.muon import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, _padded, _product, orthogonal
 
 
 @pytest.mark.parametrize("shape", [(8, 40), (40, 8), (16, 16)])
 def test_orthogonal_keeps_the_singular_vectors_and_evens_out_the_values(shape):
     u, _, v = torch.linalg.svd(torch.randn(shape, generator=torch.Generator().manual_seed(0)), full_matrices=False)
     values = torch.logspace(0, -1.5, min(shape))
-    result = orthogonal(u @ torch.diag(values) @ v * 100)
+    (result,) = orthogonal([u @ torch.diag(values) @ v * 100])
     assert result.shape == shape
     inside = u.T @ result @ v.T
     assert inside.diagonal().min() > 0.6
@@ -28,7 +28,24 @@ def test_orthogonal_is_the_iteration_on_the_whole_matrix(shape, rank):
     a, b, c = COEFFICIENTS
     for _ in range(ITERATIONS):
         x = a * x + b * x @ x.T @ x + c * x @ x.T @ x @ x.T @ x
-    assert torch.allclose(orthogonal(matrix), x.float(), atol=1e-4)
+    assert torch.allclose(orthogonal([matrix])[0], x.float(), atol=1e-4)
+
+
+def test_matrices_taken_together_give_what_each_gives_alone():
+    generator = torch.Generator().manual_seed(4)
+    shapes = [(8, 27), (16, 72), (8, 72), (72, 16), (8, 8), (16, 144)]  # three of side 8, three of side 16, one tall
+    matrices = [torch.randn(shape, generator=generator) * 10**i for i, shape in enumerate(shapes)]
+    for together, matrix in zip(orthogonal(matrices), matrices, strict=True):
+        assert together.shape == matrix.shape
+        assert torch.allclose(together, orthogonal([matrix])[0], atol=1e-5)
+
+
+def test_a_padded_square_gives_the_product_of_the_square_in_its_corner():
+    x = torch.randn(5, 20, generator=torch.Generator().manual_seed(2))
+    square = x @ x.T / x.square().sum()
+    padded = _product(_padded(square, 9)[None])[0]
+    assert torch.allclose(padded[:5, :5], _product(square[None])[0], atol=1e-6)
+    assert not padded[:5, 5:].any()
 
 
 def test_a_zero_gradient_changes_nothing_but_decay():

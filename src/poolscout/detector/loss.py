@@ -17,6 +17,13 @@ FOCUS = 2.0  # γ of the focal loss; `calibration.undo_focal` inverts it
 REDUCTION = 4.0  # how fast a negative's weight falls towards an object's centre
 
 
+class Maps(NamedTuple):
+    """What the loss looks at of a `DetectorOutput`."""
+
+    logits: Float[Tensor, "images classes height width"]
+    boxes: Float[Tensor, "images 4 height width"]
+
+
 class Loss(NamedTuple):
     """The loss of a batch, and what it is made of."""
 
@@ -25,7 +32,7 @@ class Loss(NamedTuple):
     boxes: Float[Tensor, ""]  # averaged over objects, before it is weighted
 
 
-def detection_loss(output: DetectorOutput, targets: Targets, stride: int, box_weight: float) -> Loss:
+def detection_loss(output: Maps | DetectorOutput, targets: Targets, stride: int, box_weight: float) -> Loss:
     """Loss of a batch: map loss + box_weight · box loss, each per object.
 
     Raises:
@@ -46,7 +53,7 @@ def map_loss(
     return torch.where(heat == 1, positive, negative).sum()
 
 
-def box_loss(output: DetectorOutput, targets: Targets, stride: int) -> Float[Tensor, ""]:
+def box_loss(output: Maps | DetectorOutput, targets: Targets, stride: int) -> Float[Tensor, ""]:
     """GIoU (Rezatofighi et al. 2019) plus L1 on the box parameters, averaged over objects."""
     if len(targets.core_image) == 0:
         return output.boxes.sum() * 0

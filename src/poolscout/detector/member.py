@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from threading import Lock
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -100,11 +98,8 @@ class Member:
         return self if self.device == torch.device(device) else Member(self.model, self.card, device)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Weights and card alone: what is derived from them is made anew where the member arrives.
-
-        As plain arrays: a tensor would take a file descriptor each, and a process gets a few hundred.
-        """
-        weights = {name: value.cpu().numpy() for name, value in self.model.state_dict().items()}
+        """Weights and card alone: what is derived from them is made anew where the member arrives."""
+        weights = {name: value.cpu() for name, value in self.model.state_dict().items()}
         return _made_of, (weights, self.card, str(self.device))
 
     def in_float32(self) -> Member:
@@ -207,11 +202,9 @@ class _Network(nn.Module):
         return self.model.head(self.model.encode(prepared))
 
 
-def _made_of(weights: dict[str, np.ndarray], card: MemberCard, device: str) -> Member:
+def _made_of(weights: dict[str, Tensor], card: MemberCard, device: str) -> Member:
     model = UNet(len(card.classes), card.architecture)
-    with warnings.catch_warnings():  # arrays in Ray's shared memory are read-only; they are only read
-        warnings.simplefilter("ignore", UserWarning)
-        model.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
+    model.load_state_dict(weights)
     return Member(model, card, device)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
@@ -38,33 +38,60 @@ class Crops:
     def __init__(self, data: TrainingSet, config: TrainingConfig, generator: Generator) -> None:
         self.data, self.config, self.generator = data, config, generator
         self._queue: list[int] = []
-        self._object_image = torch.cat(
-            [torch.full((len(c),), i) for i, c in enumerate(data.classes)] or [torch.zeros(0)]
-        ).long()
-        self._object_box = torch.cat([torch.arange(len(c)) for c in data.classes]).long()
+        counts = torch.tensor([len(one) for one in data.classes])
+        self._object_image = torch.repeat_interleave(torch.arange(len(counts)), counts)
+        self._object_box = torch.cat([torch.arange(n) for n in counts.tolist()])
         classes = torch.cat(data.classes)
-        self._object_odds = torch.zeros(0)
+        self._object_odds = torch.zeros(0, dtype=torch.double)  # cumulative
         if len(classes):
             odds = data.weights[self._object_image].double()
             per_class = torch.zeros(int(classes.max()) + 1, dtype=torch.double).index_add_(0, classes, odds)
-            self._object_odds = odds * per_class[classes].pow(-config.balance)
+            self._object_odds = (odds * per_class[classes].pow(-config.balance)).cumsum(0)
 
     def draw(self) -> Batch:
         """One batch of `config.batch_size` crops."""
-        config = self.config
-        size = (config.batch_size, 3, config.crop_height, config.crop_width)
-        images = torch.empty(size, dtype=torch.uint8, memory_format=torch.channels_last)
-        boxes, classes, owners = [], [], []
-        for slot in range(config.batch_size):
-            crop, crop_boxes, crop_classes = self._crop()
-            images[slot] = crop
-            boxes.append(crop_boxes)
-            classes.append(crop_classes)
-            owners.append(torch.full((len(crop_classes),), slot))
-        return Batch(images, torch.cat(boxes), torch.cat(classes), torch.cat(owners))
+        config, data = self.config, self.data
+        n, height, width = config.batch_size, config.crop_height, config.crop_width
+        drawn = [self._window(chances) for chances in torch.rand((n, 7), generator=self.generator).tolist()]
+        images = torch.empty((n, 3, height, width), dtype=torch.uint8)
+        for slot, (image, window, flipped) in enumerate(drawn):
+            pixels = resized_window(data.image(image), *window, height, width)
+            images[slot] = pixels.flip(2) if flipped else pixels
+        shown = [image for image, *_ in drawn]
+        owners = torch.repeat_interleave(torch.arange(n), torch.tensor([len(data.classes[i]) for i in shown]))
+        boxes, keep = window_boxes(
+            torch.cat([data.boxes_xyxy_px[i] for i in shown]),
+            torch.tensor([window for _, window, _ in drawn])[owners], height, width,
+        )  # fmt: skip
+        boxes, owners, classes = boxes[keep], owners[keep], torch.cat([data.classes[i] for i in shown])[keep]
+        flip = torch.tensor([flipped for *_, flipped in drawn])[owners]
+        boxes[flip] = torch.tensor([width, 0.0, width, 0.0]) + boxes[flip][:, [2, 1, 0, 3]] * torch.tensor(
+            [-1, 1, -1, 1]
+        )
+        return Batch(images, boxes, classes, owners)
 
-    def _uniform(self, low: float = 0.0, high: float = 1.0) -> float:
-        return low + (high - low) * float(torch.rand((), generator=self.generator))
+    def _window(self, chances: list[float]) -> tuple[int, tuple[int, int, int, int], bool]:
+        """An image, what is cut out of it (left, top, width and height in px), and whether that is flipped.
+
+        Args:
+            chances: seven, uniform in 0…1.
+        """
+        config, data = self.config, self.data
+        (low, high), (zoom, stretch, on_object, drawn, across, down, flip) = config.zoom, chances
+        zoom, stretch = low * (high / low) ** zoom, 1.15 ** (2 * stretch - 1)
+        height, width = config.crop_height / zoom * stretch, config.crop_width / zoom / stretch
+        if len(self._object_odds) and on_object < config.on_objects:
+            at = torch.searchsorted(self._object_odds, self._object_odds[-1] * drawn, right=True)
+            at = at.clamp_max(len(self._object_odds) - 1)
+            image = int(self._object_image[at])
+            x1, y1, x2, y2 = data.boxes_xyxy_px[image][self._object_box[at]].tolist()
+            left = (x1 + x2) / 2 - width * (0.1 + 0.8 * across)
+            top = (y1 + y2) / 2 - height * (0.1 + 0.8 * down)
+        else:
+            image = self._next_image()
+            left = across * (data.images.shape[3] - width)
+            top = down * (data.images.shape[2] - height)
+        return image, (round(left), round(top), max(round(width), 1), max(round(height), 1)), flip < config.flip
 
     def _next_image(self) -> int:
         """Images in shuffled passes; one of weight 2 comes twice a pass."""
@@ -75,33 +102,6 @@ class Crops:
             images = torch.repeat_interleave(torch.arange(len(weights)), times.long())
             self._queue = images[torch.randperm(len(images), generator=self.generator)].tolist()
         return self._queue.pop()
-
-    def _crop(self) -> tuple[Tensor, Tensor, Tensor]:
-        config, data = self.config, self.data
-        low, high = config.zoom
-        zoom = low * (high / low) ** self._uniform()
-        stretch = 1.15 ** self._uniform(-1.0, 1.0)
-        height, width = config.crop_height / zoom * stretch, config.crop_width / zoom / stretch
-        if len(self._object_odds) and self._uniform() < config.on_objects:
-            drawn = int(torch.multinomial(self._object_odds, 1, generator=self.generator))
-            image = int(self._object_image[drawn])
-            x1, y1, x2, y2 = data.boxes_xyxy_px[image][self._object_box[drawn]].tolist()
-            left = (x1 + x2) / 2 - width * self._uniform(0.1, 0.9)
-            top = (y1 + y2) / 2 - height * self._uniform(0.1, 0.9)
-        else:
-            image = self._next_image()
-            left = self._uniform() * (data.images.shape[3] - width)
-            top = self._uniform() * (data.images.shape[2] - height)
-        window = (round(left), round(top), max(round(width), 1), max(round(height), 1))
-        pixels = resized_window(data.image(image), *window, config.crop_height, config.crop_width)
-        boxes, classes = window_boxes(
-            data.boxes_xyxy_px[image], data.classes[image], *window, config.crop_height, config.crop_width
-        )
-        if self._uniform() < config.flip:
-            pixels = pixels.flip(2)
-            x1, y1, x2, y2 = boxes.unbind(1)
-            boxes = torch.stack([config.crop_width - x2, y1, config.crop_width - x1, y2], dim=1)
-        return pixels, boxes, classes
 
 
 def resized_window(
@@ -126,19 +126,17 @@ def resized_window(
 
 
 def window_boxes(
-    boxes_xyxy_px: Float[Tensor, "n 4"],
-    classes: Int[Tensor, " n"],
-    left: int, top: int, width: int, height: int, to_height: int, to_width: int,
-) -> tuple[Float[Tensor, "k 4"], Int[Tensor, " k"]]:  # fmt: skip
-    """Boxes as the resized window shows them; those hardly visible or too small are left out."""
-    origin = boxes_xyxy_px.new_tensor([left, top, left, top])
-    scale = boxes_xyxy_px.new_tensor([to_width / width, to_height / height] * 2)
-    moved = (boxes_xyxy_px - origin) * scale
-    limit = moved.new_tensor([to_width, to_height] * 2)
+    boxes_xyxy_px: Float[Tensor, "n 4"], windows: Int[Tensor, "n 4"], to_height: int, to_width: int
+) -> tuple[Float[Tensor, "n 4"], Bool[Tensor, " n"]]:
+    """Boxes as their resized windows (left, top, width and height in px) show them; which can be learnt from.
+
+    Those hardly visible or too small cannot.
+    """
+    limit = boxes_xyxy_px.new_tensor([to_width, to_height] * 2)
+    moved = (boxes_xyxy_px - windows[:, :2].repeat(1, 2)) * (limit / windows[:, 2:].repeat(1, 2))
     cut = torch.minimum(moved.clamp_min(0), limit)
     visible = (cut[:, 2:] - cut[:, :2]).prod(1) / (moved[:, 2:] - moved[:, :2]).prod(1).clamp_min(1e-6)
-    keep = (visible >= LEAST_VISIBLE) & ((cut[:, 2:] - cut[:, :2]).amin(1) >= LEAST_SIDE)
-    return cut[keep], classes[keep]
+    return cut, (visible >= LEAST_VISIBLE) & ((cut[:, 2:] - cut[:, :2]).amin(1) >= LEAST_SIDE)
 
 
 def to_input(

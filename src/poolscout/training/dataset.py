@@ -62,29 +62,19 @@ class TrainingSet:
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Mapped pixels are not sent to another process, which can map them too.
-
-        All else goes as plain bytes: a tensor would take a file descriptor each, and a process gets a few hundred.
-        """
+        """Mapped pixels are not sent to another process, which can map them too."""
         images = self.images.numpy() if self.cache is None else tuple(self.images.shape)
-        counts = [len(one) for one in self.classes]
-        labels = (torch.cat(self.boxes_xyxy_px or [torch.zeros(0, 4)]), torch.cat(self.classes or [torch.zeros(0)]))
-        plain = tuple(one.numpy() for one in (*labels, self.weights))
-        return _arrived, (images, counts, plain, self.sequences, self.rows, self.cache)
+        rest = (self.boxes_xyxy_px, self.classes, self.weights, self.sequences, self.rows, self.cache)
+        return _arrived, (images, *rest)
 
 
-def _arrived(
-    images: np.ndarray | tuple[int, ...], counts: list[int], plain: tuple[np.ndarray, ...], sequences: list[str],
-    rows: list[int] | None, cache: Path | None,
-) -> TrainingSet:  # fmt: skip
-    # Read-only in Ray's shared memory; training only reads, and says so to no one.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        boxes, classes, weights = (torch.from_numpy(one) for one in plain)
-        rest = (list(boxes.split(counts)), list(classes.split(counts)), weights, sequences, rows, cache)
-        if not isinstance(images, tuple):
+def _arrived(images: np.ndarray | tuple[int, ...], *rest: Any) -> TrainingSet:
+    cache = rest[-1]
+    if not isinstance(images, tuple):
+        # Read-only in Ray's shared memory; training only reads, and says so to no one.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
             return TrainingSet(torch.from_numpy(images), *rest)
-    assert cache is not None
     if not cache.is_file():
         raise DataError(
             f"{cache}: the training images are not there", got="no such file on this worker's machine",

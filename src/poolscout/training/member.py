@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -14,7 +14,7 @@ from torch.optim import AdamW, Optimizer
 
 from poolscout.config import DetectorConfig, TrainingConfig
 from poolscout.detector.calibration import Calibration, fit_calibration, no_calibration
-from poolscout.detector.loss import FOCUS, detection_loss
+from poolscout.detector.loss import FOCUS, Maps, detection_loss
 from poolscout.detector.member import Member, MemberCard, use_bf16
 from poolscout.detector.model import UNet
 from poolscout.detector.targets import CORE, Targets, build_targets
@@ -100,14 +100,15 @@ def _fit(
     optimisers = _optimisers(model, training)
     parameters = list(model.parameters())
     average = copy.deepcopy(model)
-    bf16 = use_bf16(detector.bf16, device)
+    averaged, weights = _floating(average), _floating(model)
+    forward = _forward(model, training, device, use_bf16(detector.bf16, device))
     total, mean, since = torch.zeros(3, device=device), 0.0, time.perf_counter()
     for step in range(1, steps + 1):
         batch = crops.draw()
         images = to_input(batch.images.to(device), training.colour, generator)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            output = model(images)
-        loss = detection_loss(output, _targets(batch, model, images, device), model.stride, training.box_weight)
+        loss = detection_loss(
+            forward(images), _targets(batch, model, images, device), model.stride, training.box_weight
+        )
         model.zero_grad(set_to_none=True)
         loss.total.backward()
         nn.utils.clip_grad_norm_(parameters, 10.0)
@@ -116,7 +117,7 @@ def _fit(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate
             optimiser.step()
-        _update_average(average, model, 1 - 1 / max(training.average_last * steps, 1))
+        _update_average(averaged, weights, 1 - 1 / max(training.average_last * steps, 1))
         total += torch.stack(loss).detach()
         if step % REPORT_EVERY == 0 or step == steps:
             n = step % REPORT_EVERY or REPORT_EVERY
@@ -134,6 +135,38 @@ def _fit(
             total.zero_()
     model.load_state_dict(average.state_dict())
     return mean
+
+
+def _forward(model: UNet, training: TrainingConfig, device: torch.device, bf16: bool) -> Callable[[Tensor], Maps]:
+    """The model's maps and boxes for a batch of crops.
+
+    On a GPU both directions are recorded once and replayed: to start a small network's kernels one by one takes the
+    processor longer than they run.
+    """
+    maps = _Maps(model, device.type, bf16)
+    if device.type != "cuda":
+        return maps
+    before = copy.deepcopy(model.state_dict())
+    size = (training.batch_size, 3, training.crop_height, training.crop_width)
+    sample = torch.zeros(size, device=device).to(memory_format=torch.channels_last)
+    replayed = cast(nn.Module, torch.cuda.make_graphed_callables(maps, (sample,)))
+    model.load_state_dict(before)  # batch statistics have seen the sample
+    # The recording was made on another stream, as it must be, and autograd warns of that at every first replay.
+    torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
+    return lambda images: Maps(*replayed(images))
+
+
+class _Maps(nn.Module):
+    """What is learnt of a model's output."""
+
+    def __init__(self, model: UNet, device: str, bf16: bool) -> None:
+        super().__init__()
+        self.model, self.device, self.bf16 = model, device, bf16
+
+    def forward(self, images: Tensor) -> Maps:
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16, cache_enabled=self.device != "cuda"):
+            output = self.model(images)
+        return Maps(output.logits, output.boxes)
 
 
 def _targets(batch: Batch, model: UNet, images: Tensor, device: torch.device) -> Targets:
@@ -157,15 +190,18 @@ def _optimisers(model: UNet, training: TrainingConfig) -> list[Optimizer]:
     gains = [p for p in model.parameters() if p.ndim == 1]
     decay = training.weight_decay
     groups = [{"params": [model.output.weight], "weight_decay": decay}, {"params": gains, "weight_decay": 0.0}]
-    return [Muon(inner, training.learning_rate, decay), AdamW(groups, training.learning_rate)]
+    fused = model.output.weight.is_cuda
+    return [Muon(inner, training.learning_rate, decay), AdamW(groups, training.learning_rate, fused=fused)]
 
 
 @torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
+def _update_average(average: list[Tensor], model: list[Tensor], decay: float) -> None:
     """Moving average of weights and batch statistics (Polyak & Juditsky 1992)."""
-    old = [v for v in average.state_dict().values() if v.is_floating_point()]
-    new = [v for v in model.state_dict().values() if v.is_floating_point()]
-    torch._foreach_lerp_(old, new, 1 - decay)
+    torch._foreach_lerp_(average, model, 1 - decay)
+
+
+def _floating(model: nn.Module) -> list[Tensor]:
+    return [value for value in model.state_dict().values() if value.is_floating_point()]
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional as F
 from torch.optim import Optimizer
 
 MOMENTUM = 0.9
@@ -29,33 +30,67 @@ class Muon(Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
-            for kernel in group["params"]:
-                if kernel.grad is None:
-                    continue
-                state = self.state[kernel]
-                momentum = state.setdefault("momentum", torch.zeros_like(kernel))
-                momentum.lerp_(kernel.grad, 1 - MOMENTUM)
-                direction = kernel.grad.lerp(momentum, MOMENTUM).flatten(1)
-                update = orthogonal(direction) * (0.2 * max(direction.shape) ** 0.5)
-                kernel.mul_(1 - group["lr"] * group["weight_decay"])
-                kernel.sub_(update.view_as(kernel), alpha=group["lr"])
+            kernels = [kernel for kernel in group["params"] if kernel.grad is not None]
+            if not kernels:
+                continue
+            gradients = [kernel.grad for kernel in kernels]
+            momenta = [self._momentum(kernel) for kernel in kernels]
+            torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
+            directions = [v.flatten(1) for v in torch._foreach_lerp(gradients, momenta, MOMENTUM)]
+            updates = [
+                direction.mul_(0.2 * max(direction.shape) ** 0.5).view_as(kernel)
+                for direction, kernel in zip(orthogonal(directions), kernels, strict=True)
+            ]
+            torch._foreach_mul_(kernels, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_sub_(kernels, updates, alpha=group["lr"])
+
+    def _momentum(self, kernel: Tensor) -> Tensor:
+        state = self.state[kernel]
+        if "momentum" not in state:
+            state["momentum"] = torch.zeros_like(kernel)
+        return state["momentum"]
 
 
-def orthogonal(matrix: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
-    """Roughly U·Vᵀ of the matrix's singular value decomposition: all singular values near 1.
+def orthogonal(matrices: list[Tensor]) -> list[Tensor]:
+    """Roughly U·Vᵀ of each matrix's singular value decomposition: all singular values near 1.
 
     Each step of the iteration multiplies X by a polynomial of X·Xᵀ. These all commute, so the steps are carried out on
-    the small square X·Xᵀ alone, and X is multiplied once: a third to a half of the work for convolutions.
+    the small square X·Xᵀ alone, and X is multiplied once: a third to a half of the work for convolutions. Squares are
+    taken together: those of the same size; on a GPU, where the number of calls is what counts, all at the largest size.
     """
+    found, together = dict[int, Tensor](), dict[int, list[int]]()
+    largest = max(min(matrix.shape) for matrix in matrices)
+    for i, matrix in enumerate(matrices):
+        together.setdefault(largest if matrix.is_cuda else min(matrix.shape), []).append(i)
+    norms = torch._foreach_norm(matrices)
+    for side, numbers in together.items():
+        wide = {i: _wide(matrices[i] / (norms[i] + 1e-12)) for i in numbers}
+        products = _product(torch.stack([_padded(x @ x.T, side) for x in wide.values()]))
+        for (i, x), product in zip(wide.items(), products, strict=True):
+            tall, n = matrices[i].shape[0] > matrices[i].shape[1], len(x)
+            update = product[:n, :n] @ x
+            found[i] = update.T if tall else update
+    return [found[i] for i in range(len(matrices))]
+
+
+def _product(gram: Float[Tensor, "m n n"]) -> Float[Tensor, "m n n"]:
+    """The product of the iteration's polynomials of each X·Xᵀ."""
     a, b, c = COEFFICIENTS
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = (matrix.T if tall else matrix) / (matrix.norm() + 1e-12)
-    gram, product = x @ x.T, torch.eye(min(matrix.shape), dtype=x.dtype, device=x.device)
+    product = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device).expand_as(gram)
     for left in reversed(range(ITERATIONS)):
         step = b * gram + c * gram @ gram
-        step.diagonal().add_(a)
+        step.diagonal(dim1=-2, dim2=-1).add_(a)
         product = step @ product
         if left:
             gram = step @ gram @ step
-    x = product @ x
-    return x.T if tall else x
+    return product
+
+
+def _wide(matrix: Tensor) -> Tensor:
+    return matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+
+
+def _padded(square: Tensor, side: int) -> Tensor:
+    """With zeros, which stay apart in every product."""
+    more = side - len(square)
+    return F.pad(square, (0, more, 0, more)) if more else square
