@@ -109,6 +109,13 @@ def test_targets_tell_images_boxes_and_seeds() -> None:
     )
 
 
+def test_the_best_strategy_is_told_of_beside_the_recommended_one() -> None:
+    of = told({"random": 0.01, "other": 0.02, "good": 0.08, "recommended": 0.07}, noise=0.0, spread=0.0, full=0.38)
+    assert "was reached by recommended with" in of.reached[0]
+    assert " and good with 33 images" in of.reached[0]
+    assert not any("other with" in sentence for sentence in of.reached)
+
+
 def test_without_anything_to_say() -> None:
     nothing = tell(Findings((), (), (), None, {}), SETTING)
     assert nothing.not_helped == ["No seed is finished: nothing can be said yet."]

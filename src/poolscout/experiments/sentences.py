@@ -87,9 +87,13 @@ def tell(findings: Findings, setting: Setting) -> Told:
 
 def focus(findings: Findings, baselines: Sequence[str]) -> Summary | None:
     """The recommended strategy, or else the one with the highest wMAP; None where there are only baselines."""
+    named = [one for one in findings.summaries if one.name == RECOMMENDED and one.name not in baselines]
+    return named[0] if named else _best(findings, baselines)
+
+
+def _best(findings: Findings, baselines: Sequence[str]) -> Summary | None:
     able = [one for one in findings.summaries if one.name not in baselines]
-    named = [one for one in able if one.name == RECOMMENDED]
-    return named[0] if named else max(able, key=lambda one: one.final["wMAP"].mean, default=None)
+    return max(able, key=lambda one: one.final["wMAP"].mean, default=None)
 
 
 def signed(value: float, digits: int = 3) -> str:
@@ -196,7 +200,7 @@ def _classes(findings: Findings, setting: Setting) -> list[str]:
 
 
 def _reached(findings: Findings, setting: Setting) -> list[str]:
-    """Cost of each target, for the strategy in focus and the baselines."""
+    """Cost of each target, for the strategy in focus, the best one and the baselines."""
     shown = _shown(findings, setting)
     sentences = []
     for target in shown[0].to_reach if shown else ():
@@ -291,5 +295,7 @@ def _first_baseline(findings: Findings, setting: Setting) -> Summary | None:
 
 
 def _shown(findings: Findings, setting: Setting) -> list[Summary]:
-    ours = focus(findings, setting.baselines)
-    return [*([ours] if ours else []), *(one for one in findings.summaries if one.name in setting.baselines)]
+    """The strategy in focus, the best one, which may be another, and the baselines."""
+    first = [focus(findings, setting.baselines), _best(findings, setting.baselines)]
+    ours = {one.name: one for one in first if one is not None}
+    return [*ours.values(), *(one for one in findings.summaries if one.name in setting.baselines)]
