@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolscout.experiments.comparison import Findings, compare
+from poolscout.experiments.presets import RECOMMENDED
 from poolscout.experiments.sentences import NOT_SHOWN, Setting, Told, focus, listed, signed, tell
 from tests.experiments.figures import make_points
 
@@ -88,9 +89,9 @@ def test_a_loss_and_a_win_per_image_only_are_told() -> None:
 
 
 def test_classes_that_did_not_gain_are_named() -> None:
-    of = told({"random": 0.02, "good": 0.05, "recommended": 0.04}, behind=["recommended"], noise=0.0, spread=0.0)
+    of = told({"random": 0.02, "good": 0.05, RECOMMENDED: 0.04}, behind=[RECOMMENDED], noise=0.0, spread=0.0)
     assert (
-        "Classes in which recommended is not above random (mean AP, not tested): person (0.000 against 0.240); 1 of 2."
+        "Classes in which xu-xl is not above random (mean AP, not tested): person (0.000 against 0.240); 1 of 2."
         in of.not_helped
     )  # fmt: skip
 
@@ -110,8 +111,8 @@ def test_targets_tell_images_boxes_and_seeds() -> None:
 
 
 def test_the_best_strategy_is_told_of_beside_the_recommended_one() -> None:
-    of = told({"random": 0.01, "other": 0.02, "good": 0.08, "recommended": 0.07}, noise=0.0, spread=0.0, full=0.38)
-    assert "was reached by recommended with" in of.reached[0]
+    of = told({"random": 0.01, "other": 0.02, "good": 0.08, RECOMMENDED: 0.07}, noise=0.0, spread=0.0, full=0.38)
+    assert "was reached by xu-xl with" in of.reached[0]
     assert " and good with 33 images" in of.reached[0]
     assert not any("other with" in sentence for sentence in of.reached)
 
@@ -128,8 +129,8 @@ def test_without_anything_to_say() -> None:
 
 def test_the_recommended_strategy_is_in_focus_else_the_best() -> None:
     best = focus(found({"random": 0.05, "a": 0.02, "b": 0.03}), ("random",))
-    named = focus(found({"random": 0.05, "recommended": 0.02, "b": 0.03}), ("random",))
-    assert (best.name, named.name) == ("b", "recommended")
+    named = focus(found({"random": 0.05, RECOMMENDED: 0.02, "b": 0.03}), ("random",))
+    assert (best.name, named.name) == ("b", RECOMMENDED)
 
 
 @settings(max_examples=5, deadline=None)

@@ -10,6 +10,7 @@ from poolscout.errors import ConfigError, nearest
 
 Strategies = dict[str, StrategyConfig]
 MI = "mutual_information"
+RECOMMENDED = "xu-xl"  # what reports look at first
 SCORERS = (  # Table I: scorer, its name there, aggregations
     ("entropy", "entropy", ("max", "average")),
     ("gradient", "grad", ("max", "average")),
@@ -56,27 +57,24 @@ def loop(config: ExperimentRunConfig) -> Strategies:
             title="random per sequence", selection={"sampler": "random-per-sequence"}
         ),
         "xu": _top(MI, "max", title="top-n of X_u"),
-        "xu-xl": _top(MI, "max", title="top-n of X_u, X_l", over="all"),
-        "recommended": recommended(config),
+        RECOMMENDED: recommended(config),
     }
 
 
 def recommended(config: ExperimentRunConfig) -> StrategyConfig:
-    """What is advised: mutual information, averaged over an image, ranked within each class before it is combined.
+    """What is advised: the images of highest mutual information, labelled ones again among them ([X_u, X_l]).
 
-    Chosen on held-out blocks of a driving pool, see docs/strategies.md: what counts is that no class takes the batch.
+    See docs/strategies.md for how it was chosen.
     """
-    return _top(MI, "average", title="recommended: MI, classes alike", normalise_classes=True, over_classes="mean")
+    return _top(MI, "max", title="top-n of X_u, X_l", over="all")
 
 
 def by_turns(config: ExperimentRunConfig) -> StrategyConfig:
-    """Section V: the recommended strategy, its picks taken for the wanted classes in turn."""
-    strategy = recommended(config)
-    limits = strategy.selection.get("constraints", config.selection.constraints.model_dump())
+    """Section V: the highest mutual information, for the wanted classes in turn; both arms pick new images."""
+    limits = {**config.selection.constraints.model_dump(), "classes": config.experiment.ab.classes}
     by_class = {"over_classes": "max", "class_weights": None, "normalise_classes": False}  # each ranks by its own score
-    turns = {**strategy.selection, **by_class, "constraints": {**limits, "classes": config.experiment.ab.classes}}
-    title = f"{strategy.title}, by turns over {', '.join(config.experiment.ab.classes)}"
-    return strategy.model_copy(update={"title": title, "over": "unlabelled", "selection": turns})
+    title = f"top-n by MI, by turns over {', '.join(config.experiment.ab.classes)}"
+    return _top(MI, "max", title=title, constraints=limits, **by_class)
 
 
 METRICS = ("euclidean", "cosine")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from poolscout.experiments.comparison import COSTS, Comparison, Findings, Summary
+from poolscout.experiments.presets import RECOMMENDED
 from poolscout.experiments.statistics import Paired
 
-RECOMMENDED = "recommended"
 LEVEL = 0.05
 NOT_SHOWN = "“No difference shown” is not “no difference”: it may be as large as that."
 LOW = 0.01  # wMAP below which detectors have learnt next to nothing
