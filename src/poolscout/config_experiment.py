@@ -41,7 +41,8 @@ class AbConfig(Room):
         None, description="experiment ab: SQL of those the reference set is drawn from; default: the whole pool"
     )
     learning: StrategyConfig | None = Field(
-        None, description="experiment ab: what picks as al; default: top-n by mutual information, by turns over `classes`"
+        None,
+        description="experiment ab: what picks as al; default: top-n by mutual information, by turns over `classes`",
     )
     splits: int = Field(1, ge=1, description="experiment ab: how often the picks of a seed are split")
     held_out: float = Field(0.1, gt=0, lt=1, description="share of each arm's images to measure on, whole sequences")

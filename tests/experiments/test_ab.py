@@ -81,6 +81,8 @@ def test_gain_by_hand() -> None:
     gain = relative_gain([0.3, 0.3], [0.2, 0.2])
     assert (gain.mean, gain.low, gain.high) == pytest.approx((0.5, 0.5, 0.5))
     assert relative_gain([0.3, 0.4], [0.0, 0.0]) is None
+    assert relative_gain([0.3, 0.4], [0.012, 0.006]) is None, "a multiple of next to nothing"
+    assert relative_gain([0.3, 0.4], [0.012, 0.009]) is not None
     wide = relative_gain([0.2, 0.3, 0.4], [0.2, 0.2, 0.2])
     assert wide.mean == pytest.approx(0.5)
     assert wide.low < wide.mean < wide.high

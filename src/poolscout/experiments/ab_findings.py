@@ -93,7 +93,7 @@ def conclude(cells: AbCells) -> AbFindings:
     }
     reference = {test: {key: mean_interval(of) for key, of in base[test].items()} for test in tests}
     told = of_wanted or [key for key in base[BOTH] if key.startswith("AP50 ")]
-    words = tuple(_in_words(a, b, key, arms, differences, ratio) for a, b in pairs for key in told)
+    words = tuple(_in_words(a, b, key, reference[BOTH], arms, differences, ratio) for a, b in pairs for key in told)
     return AbFindings(len(cells.arms) // cells.splits, reference, arms, differences, ratio, words)
 
 
@@ -161,12 +161,13 @@ def _mean_of(costs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _in_words(
-    a: str, b: str, key: str, arms: Sequence[ArmResult], differences: Mapping[tuple[str, str], Mapping[str, Paired]],
-    ratios: Ratios,
+    a: str, b: str, key: str, reference: Mapping[str, Interval], arms: Sequence[ArmResult],
+    differences: Mapping[tuple[str, str], Mapping[str, Paired]], ratios: Ratios,
 ) -> str:  # fmt: skip
     of = {arm.name: arm for arm in arms}
     if of[a].gain[BOTH][key] is None:
-        told = "the reference model found nothing, " + ", ".join(
+        base = reference[key].mean
+        told = f"the reference model found next to nothing ({base:.3f}), " + ", ".join(
             f"{name} has {of[name].figures[BOTH][key].mean:.3f}" for name in (a, b)
         )
     else:

@@ -49,7 +49,7 @@ def _own_parts(findings: AbFindings, keys: Sequence[str]) -> list[str]:
         each = [
             f"{key} " + ", ".join(f"{arm.name} {percent(arm.gain[test].get(key))}" for arm in findings.arms)
             for key in keys
-            if key in findings.reference[test]
+            if any(arm.gain[test].get(key) for arm in findings.arms)
         ]
         if each:
             sentences.append(f"Over the reference model on {part_words(test)} only: {listed(each)}.")

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from poolscout.experiments.comparison import COSTS, Comparison, Findings, Summary
 from poolscout.experiments.presets import RECOMMENDED
-from poolscout.experiments.statistics import Paired
+from poolscout.experiments.statistics import LOW, Paired
 
 LEVEL = 0.05
 NOT_SHOWN = "“No difference shown” is not “no difference”: it may be as large as that."
-LOW = 0.01  # wMAP below which detectors have learnt next to nothing
 FIRST = 3  # sentences of each kind in brief
 IN_FULL = 3  # strategies of a sentence that are told with interval and p
 MEASURES: dict[str, Callable[[Comparison], Paired | None]] = {

@@ -19,6 +19,7 @@ from poolscout.errors import DataError
 CONFIDENCE = 0.95
 RESAMPLES = 9_999  # of the bootstrap; and of sign patterns where there are more than these: with 14 seeds or more
 Figures = Sequence[float] | Float[np.ndarray, " seeds"]
+LOW = 0.01  # AP below which a detector has learnt next to nothing
 
 
 @dataclass(frozen=True)
@@ -94,14 +95,14 @@ def relative_gain(ours: Figures, reference: Figures, seed: int = 0) -> Interval 
         seed: of the resamples.
 
     Returns:
-        0.5 means half as much again; None where the reference's mean is 0.
+        0.5 means half as much again; None where the reference's mean is below LOW: multiples of nothing say nothing.
 
     Raises:
         DataError: different numbers of seeds, or NaN.
     """
     a, b = _checked(ours), _checked(reference)
     _check_pairs(a, b)
-    if not b.mean() > 0:
+    if b.mean() < LOW:
         return None
     ratio = _ratio_of_means(a, b, seed)
     low, high = (None if end is None else end - 1 for end in (ratio.low, ratio.high))
