@@ -45,6 +45,7 @@ def experiment(
     from poolscout.experiments.ab import run_picking_ab
     from poolscout.experiments.presets import check_kind
     from poolscout.experiments.runner import run_experiment
+    from poolscout.experiments.sentences import signed
 
     check_kind(kind)
     settings = load_experiment(config, [*engine_settings(engine, workers, address), *overrides])
@@ -64,7 +65,7 @@ def experiment(
     show_table([_row(summary) for summary in found.summaries])
     for one in found.comparisons:
         final = one.final
-        told = f"wMAP {final.difference.mean:+.4f}, p = {final.p_told:.3f}: {final.verdict}"
+        told = f"wMAP {signed(final.difference.mean)}, p = {final.p_told:.3f}: {final.verdict}"
         stdout.print(escape(f"{one.strategy} against {one.baseline}: {told}"))
     for sentence in outcome.told.briefly:
         stdout.print(escape(sentence))

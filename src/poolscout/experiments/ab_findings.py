@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from poolscout.experiments.ab_cells import BOTH, REFERENCE, AbCells, cost, figures
+from poolscout.experiments.sentences import percent
 from poolscout.experiments.statistics import (
     Interval,
     Paired,
@@ -166,14 +167,11 @@ def _in_words(
 ) -> str:  # fmt: skip
     of = {arm.name: arm for arm in arms}
     if of[a].gain[BOTH][key] is None:
-        base = reference[key].mean
-        told = f"the reference model found next to nothing ({base:.3f}), " + ", ".join(
+        told = f"the reference model found next to nothing ({reference[key].mean:.3f}), " + ", ".join(
             f"{name} has {of[name].figures[BOTH][key].mean:.3f}" for name in (a, b)
         )
     else:
-        told = "over the reference model " + ", ".join(
-            f"{name} {_percent(of[name].gain[BOTH][key])}" for name in (a, b)
-        )
+        told = "over the reference model " + ", ".join(f"{name} {percent(of[name].gain[BOTH][key])}" for name in (a, b))
     ratio, tested = ratios[b, a][BOTH].get(key), differences[a, b][key]
     if ratio is None:
         times = f"no multiple is told, as {a} may have gained nothing"
@@ -182,9 +180,3 @@ def _in_words(
         times = f"{b} gains {ratio.mean:.1f} times as much as {a}{between}"
     said = {"better": f"{a} is better", "worse": f"{b} is better"}.get(tested.verdict, tested.verdict)
     return f"{key}: {told}; {times}; {said} (p = {tested.p_told:.3f})"
-
-
-def _percent(gain: Interval | None) -> str:
-    assert gain is not None
-    between = "" if gain.low is None or gain.high is None else f" ({gain.low:+.0%} … {gain.high:+.0%})"
-    return f"{gain.mean:+.0%}{between}"

@@ -12,12 +12,12 @@ from poolscout.experiments import paper
 from poolscout.experiments.ab_cells import BOTH, AbCells, open_ab
 from poolscout.experiments.ab_findings import AbFindings, conclude
 from poolscout.experiments.ab_picks import picked_arms
-from poolscout.experiments.ab_sentences import part_words, percent, tell_ab, wanted_keys
+from poolscout.experiments.ab_sentences import part_words, tell_ab, wanted_keys
 from poolscout.experiments.arms import Arms
 from poolscout.experiments.charts import BASELINE_COLOURS, COLOURS, FULL_COLOUR, Spec
 from poolscout.experiments.gallery import PICTURES, Galleries, Pick, galleries
 from poolscout.experiments.page import FILTERS, config_text, data_name
-from poolscout.experiments.sentences import Told
+from poolscout.experiments.sentences import Told, percent
 from poolscout.labels import LabelStore
 from poolscout.report.html import chart_spec, environment, vega_library
 from poolscout.tables.atomic import write_text

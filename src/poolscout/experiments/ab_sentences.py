@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from poolscout.experiments.ab_cells import BOTH
 from poolscout.experiments.ab_findings import AbFindings
-from poolscout.experiments.sentences import NOT_SHOWN, Told, listed, seen_words, signed, too_few
+from poolscout.experiments.sentences import NOT_SHOWN, Told, listed, percent, seen_words, too_few
 from poolscout.experiments.statistics import Interval
 
 
@@ -25,14 +25,6 @@ def wanted_keys(findings: AbFindings, wanted: Sequence[str]) -> list[str]:
     """The figures that are asked for: AP50 of the wanted classes, or of all."""
     known = [key for key in findings.reference.get(BOTH, {}) if key.startswith("AP50 ")]
     return [key for key in known if key[5:] in wanted] or known
-
-
-def percent(gain: Interval | None) -> str:
-    """+12 % (+3 … +20)."""
-    if gain is None:
-        return "no figure"
-    between = f" ({signed(100 * gain.low, 0)} … {signed(100 * (gain.high or 0), 0)})" if gain.low is not None else ""
-    return f"{signed(100 * gain.mean, 0)} %{between}"
 
 
 def part_words(test: str) -> str:

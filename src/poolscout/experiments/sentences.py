@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from poolscout.experiments.comparison import COSTS, Comparison, Findings, Summary
 from poolscout.experiments.presets import RECOMMENDED
-from poolscout.experiments.statistics import LOW, Paired
+from poolscout.experiments.statistics import LOW, Interval, Paired
 
 LEVEL = 0.05
 NOT_SHOWN = "“No difference shown” is not “no difference”: it may be as large as that."
@@ -99,6 +99,14 @@ def signed(value: float, digits: int = 3) -> str:
     """With its sign, and a true minus; what is rounded to 0 has none."""
     text = f"{value:+.{digits}f}".replace("-", "−")
     return text if any(digit in text for digit in "123456789") else text[1:]
+
+
+def percent(gain: Interval | None) -> str:
+    """+12 % (+3 … +20)."""
+    if gain is None:
+        return "no figure"
+    between = f" ({signed(100 * gain.low, 0)} … {signed(100 * (gain.high or 0), 0)})" if gain.low is not None else ""
+    return f"{signed(100 * gain.mean, 0)} %{between}"
 
 
 def p_words(p: float) -> str:
