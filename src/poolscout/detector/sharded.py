@@ -18,6 +18,7 @@ from torch import Tensor
 
 from poolscout.detector.stream import ImageBatch, on_device
 from poolscout.engine import Executor, ThreadExecutor, available_cores
+from poolscout.errors import some
 from poolscout.pool import ImageReader, QuarantineLimit, states_of_files
 from poolscout.tables.declared import QUARANTINE
 from poolscout.tables.parquet import part_path, read_table

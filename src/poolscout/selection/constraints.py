@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from poolscout.selection.gates import Gate
 from poolscout.selection.newcomers import Newcomers, distances_when_picked
-from poolscout.selection.registry import Candidates, Picked, Positions, Sampler, run_sampler
+from poolscout.selection.registry import Candidates, Known, Picked, Positions, Sampler, run_sampler
 from poolscout.selection.turns import next_turn, turns_ahead
 
 START = -1  # the lane of picks that were there before anything was asked
