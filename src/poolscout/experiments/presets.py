@@ -10,7 +10,7 @@ from poolscout.errors import ConfigError, nearest
 
 Strategies = dict[str, StrategyConfig]
 MI = "mutual_information"
-RECOMMENDED = "xu-xl"  # what reports look at first
+RECOMMENDED = "xu-xl"  # what reports look at first; docs/strategies.md says why
 SCORERS = (  # Table I: scorer, its name there, aggregations
     ("entropy", "entropy", ("max", "average")),
     ("gradient", "grad", ("max", "average")),
@@ -57,16 +57,8 @@ def loop(config: ExperimentRunConfig) -> Strategies:
             title="random per sequence", selection={"sampler": "random-per-sequence"}
         ),
         "xu": _top(MI, "max", title="top-n of X_u"),
-        RECOMMENDED: recommended(config),
+        RECOMMENDED: _top(MI, "max", title="top-n of X_u, X_l", over="all"),
     }
-
-
-def recommended(config: ExperimentRunConfig) -> StrategyConfig:
-    """What is advised: the images of highest mutual information, labelled ones again among them ([X_u, X_l]).
-
-    See docs/strategies.md for how it was chosen.
-    """
-    return _top(MI, "max", title="top-n of X_u, X_l", over="all")
 
 
 def by_turns(config: ExperimentRunConfig) -> StrategyConfig:
