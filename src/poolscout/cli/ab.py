@@ -19,7 +19,6 @@ from poolscout.cli.console import (
     SetOption,
     WorkersOption,
     engine_settings,
-    plain,
     resumable,
     show_table,
     stdout,
@@ -104,10 +103,10 @@ def _cost(one: Any) -> dict[str, Any]:
 
 
 def _gain(key: str, arms: Any) -> dict[str, Any]:
+    from poolscout.experiments.sentences import percent
+
     row = {"figure": key}
     for one in arms:
         gain = one.gain["both"].get(key)
-        row[one.name] = "–" if gain is None else f"{gain.mean:+.1%}"
-        if gain is not None and gain.low is not None:
-            row[f"{one.name} 95 %"] = f"{plain(100 * gain.low)} … {plain(100 * gain.high)} %"
+        row[one.name] = "–" if gain is None else percent(gain)
     return row

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from poolscout.detector.model import DetectorOutput
 from poolscout.detector.operators import giou_loss
 from poolscout.detector.targets import Targets
 
@@ -32,7 +31,7 @@ class Loss(NamedTuple):
     boxes: Float[Tensor, ""]  # averaged over objects, before it is weighted
 
 
-def detection_loss(output: Maps | DetectorOutput, targets: Targets, stride: int, box_weight: float) -> Loss:
+def detection_loss(output: Maps, targets: Targets, stride: int, box_weight: float) -> Loss:
     """Loss of a batch: map loss + box_weight · box loss, each per object.
 
     Raises:
@@ -53,7 +52,7 @@ def map_loss(
     return torch.where(heat == 1, positive, negative).sum()
 
 
-def box_loss(output: Maps | DetectorOutput, targets: Targets, stride: int) -> Float[Tensor, ""]:
+def box_loss(output: Maps, targets: Targets, stride: int) -> Float[Tensor, ""]:
     """GIoU (Rezatofighi et al. 2019) plus L1 on the box parameters, averaged over objects."""
     if len(targets.core_image) == 0:
         return output.boxes.sum() * 0
