@@ -75,7 +75,9 @@ def test_agrees_with_pycocotools(seed: int) -> None:
         figures = mean.per_class[f"class {c + 1}"]
         assert figures["AP"] == pytest.approx(reference[:, c, 0].mean(), abs=1e-9)
         assert figures["AP50"] == pytest.approx(reference[0, c, 0], abs=1e-9)
-    assert mean.per_class["never there"] == {"AP": None, "AP50": None}
+        sized = [reference[:, c, b].mean() for b in (1, 2, 3) if reference[0, c, b] >= 0]
+        assert figures["wMAP"] == pytest.approx(np.mean(sized), abs=1e-9)
+    assert mean.per_class["never there"] == {"AP": None, "AP50": None, "wMAP": None}
     for b, bucket in enumerate(mean.buckets):
         aps = [reference[:, c, b + 1].mean() for c in range(4) if reference[0, c, b + 1] >= 0]
         assert bucket.ap == pytest.approx(np.mean(aps), abs=1e-9)

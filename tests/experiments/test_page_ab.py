@@ -20,15 +20,15 @@ def interval(mean: float, half: float) -> Interval:
 
 def findings_of(repeats: int = 10, p: float = 0.004) -> AbFindings:
     """al gains four times as much as manual for person; for car nobody gains."""
-    keys = ("AP50 person", "AP50 car")
+    keys = ("wMAP person", "wMAP car")
     flat = {key: interval(0.2, 0.01) for key in keys}
-    gain = {"manual": {"AP50 person": interval(0.05, 0.02), "AP50 car": interval(0.0, 0.02)},
-            "al": {"AP50 person": interval(0.20, 0.03), "AP50 car": interval(-0.01, 0.02)}}  # fmt: skip
+    gain = {"manual": {"wMAP person": interval(0.05, 0.02), "wMAP car": interval(0.0, 0.02)},
+            "al": {"wMAP person": interval(0.20, 0.03), "wMAP car": interval(-0.01, 0.02)}}  # fmt: skip
     cost = {"images": 30, "boxes": 90, "boxes_per_class": {"person": 20, "car": 70}, "minutes": 21.0, "sequences": 4}
     arms = tuple(ArmResult(name, cost, {"both": flat, "manual": flat}, {"both": of, "manual": of})
                  for name, of in gain.items())  # fmt: skip
-    of = {"AP50 person": Paired(interval(-0.03, 0.01), 0.01, p, p, 0.012),
-          "AP50 car": Paired(interval(0.002, 0.01), 0.01, 0.7, 0.7, 0.015)}  # fmt: skip
+    of = {"wMAP person": Paired(interval(-0.03, 0.01), 0.01, p, p, 0.012),
+          "wMAP car": Paired(interval(0.002, 0.01), 0.01, 0.7, 0.7, 0.015)}  # fmt: skip
     return AbFindings(repeats, {"both": flat, "manual": flat}, arms, {("manual", "al"): of}, {}, ("al is better",))
 
 
@@ -36,15 +36,17 @@ def test_what_no_arm_gained_is_said_too() -> None:
     told = tell_ab(findings_of(), "What.", ["person"])
     assert told.gained == [
         "al is better",
-        "Over the reference model on what manual holds out only: AP50 person manual +5 % (+3 … +7), al +20 % "
+        "Over the reference model on what manual holds out only: wMAP person manual +5 % (+3 … +7), al +20 % "
         "(+17 … +23).",
     ]
     assert told.not_helped == [
-        "manual shows no gain over the reference model in AP50 car 0 % (−2 … +2).",
-        "al shows no gain over the reference model in AP50 car −1 % (−3 … +1).",
-        "No difference between manual and al was shown in AP50 car.",
+        "manual shows no gain over the reference model in wMAP car 0 % (−2 … +2).",
+        "al shows no gain over the reference model in wMAP car −1 % (−3 … +1).",
+        "No difference between manual and al was shown in wMAP car.",
     ]
-    assert told.power[0].startswith("A true difference in AP50 between manual and al of 0.012 would have been found")
+    assert told.power[0].startswith(
+        "A true difference in a class's wMAP between manual and al of 0.012 would have been found"
+    )
     assert "at least 6 seeds" in tell_ab(findings_of(repeats=3), "What.", ["person"]).power[0]
 
 

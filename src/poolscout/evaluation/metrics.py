@@ -32,7 +32,8 @@ class MemberMetrics:
         ap: COCO AP, IoU 0.50:0.95, mean over the classes with ground truth.
         ap50: the same at IoU 0.5.
         wmap, wmap_by_count: see `poolscout.evaluation.size_weighted`.
-        per_class: class → {"AP", "AP50"}; None for a class without ground truth.
+        per_class: class → {"AP", "AP50", "wMAP"}; None for a class without ground truth. The last is AP averaged over
+            the ranges of sizes that it has ground truth in.
         buckets: the size ranges wMAP is made of.
     """
 
@@ -153,7 +154,8 @@ def _member_metrics(
     sized = combine(table.without_first_area(), ranges, classes, least_boxes)
     ap, ap50 = table.ap[:, 0], table.ap50[:, 0]
     per_class: dict[str, dict[str, float | None]] = {
-        name: {"AP": _number(ap[c]), "AP50": _number(ap50[c])} for c, name in enumerate(classes)
+        name: {"AP": _number(ap[c]), "AP50": _number(ap50[c]), "wMAP": sized.of_class(name)}
+        for c, name in enumerate(classes)
     }
     return MemberMetrics(
         float(np.nanmean(ap)), float(np.nanmean(ap50)), sized.value, sized.by_count, per_class, sized.per_bucket

@@ -45,7 +45,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class WmapResult:
-    """What `wmap` found.
+    """What `combine` found.
 
     Attributes:
         value: wMAP with equal weights, 0 to 1.
@@ -58,6 +58,11 @@ class WmapResult:
     by_count: float
     per_bucket: tuple[Bucket, ...]
     definition: str = DEFINITION
+
+    def of_class(self, name: str) -> float | None:
+        """A class's AP averaged over the ranges it has ground truth in: its figure in the paper's Tables IV and V."""
+        aps = [bucket.per_class[name] for bucket in self.per_bucket if name in bucket.per_class]
+        return float(np.mean(aps)) if aps else None
 
     def __float__(self) -> float:
         return self.value

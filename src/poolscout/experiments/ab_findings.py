@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from statistics import fmean
@@ -31,7 +31,8 @@ class ArmResult:
     Attributes:
         cost: images, boxes, boxes of each class, minutes, sequences; means where each seed has picks of its own.
         figures, gain: test → figure → the arm's, and its relative gain over the reference model; None where that found
-            nothing. Tests are `both` and each arm's own held-out part; figures are wMAP, AP50, AP and `AP50 CLASS`.
+            nothing. Tests are `both` and each arm's own held-out part; figures are wMAP, AP50, AP and `wMAP CLASS`, the
+            class's AP averaged over sizes, as in the paper's Table V.
     """
 
     name: str
@@ -83,7 +84,7 @@ def conclude(cells: AbCells) -> AbFindings:
         for name in cells.names
     )  # fmt: skip
     pairs = list(combinations(cells.names, 2))
-    of_wanted = [f"AP50 {cls}" for cls in wanted if f"AP50 {cls}" in base[BOTH]]
+    of_wanted = [of_class(cls) for cls in wanted if of_class(cls) in base[BOTH]]
     differences = _differences(pairs, values, [of_wanted, [key for key in base[BOTH] if key not in of_wanted]])
     ratio: Ratios = {
         (b, a): {
@@ -93,9 +94,19 @@ def conclude(cells: AbCells) -> AbFindings:
         for a, b in pairs
     }
     reference = {test: {key: mean_interval(of) for key, of in base[test].items()} for test in tests}
-    told = of_wanted or [key for key in base[BOTH] if key.startswith("AP50 ")]
+    told = of_wanted or class_keys(base[BOTH])
     words = tuple(_in_words(a, b, key, reference[BOTH], arms, differences, ratio) for a, b in pairs for key in told)
     return AbFindings(len(cells.arms) // cells.splits, reference, arms, differences, ratio, words)
+
+
+def of_class(cls: str) -> str:
+    """The figure of a class."""
+    return f"wMAP {cls}"
+
+
+def class_keys(figures: Iterable[str]) -> list[str]:
+    """Those figures that are of one class."""
+    return [key for key in figures if key.startswith(of_class(""))]
 
 
 def plain(found: AbFindings) -> dict[str, Any]:
@@ -118,7 +129,7 @@ def plain(found: AbFindings) -> dict[str, Any]:
 def _flat(tests: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float | None]]:
     return {
         test: {name: one[name] for name in ("wMAP", "AP50", "AP")}
-        | {f"AP50 {cls}": values["AP50"] for cls, values in one["per_class"].items()}
+        | {of_class(cls): values.get("wMAP") for cls, values in one["per_class"].items()}
         for test, one in tests.items()
     }
 

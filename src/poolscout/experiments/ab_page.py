@@ -10,7 +10,7 @@ import altair as alt
 from poolscout.config_experiment import load_experiment
 from poolscout.experiments import paper
 from poolscout.experiments.ab_cells import BOTH, AbCells, open_ab
-from poolscout.experiments.ab_findings import AbFindings, conclude
+from poolscout.experiments.ab_findings import AbFindings, class_keys, conclude
 from poolscout.experiments.ab_picks import picked_arms
 from poolscout.experiments.ab_sentences import part_words, tell_ab, wanted_keys
 from poolscout.experiments.arms import Arms
@@ -108,8 +108,8 @@ def _in_order(findings: AbFindings, wanted: Sequence[str]) -> list[str]:
     """Figures on all held-out parts: those that are wanted, the other classes, then the means."""
     known = list(findings.reference.get(BOTH, {}))
     first = wanted_keys(findings, wanted)
-    classes = [key for key in known if key.startswith("AP50 ") and key not in first]
-    return [*first, *classes, *(key for key in known if not key.startswith("AP50 "))]
+    classes = class_keys(known)
+    return [*first, *(key for key in classes if key not in first), *(key for key in known if key not in classes)]
 
 
 def gains(findings: AbFindings, test: str, colour_of: dict[str, str], wanted: Sequence[str]) -> Spec:

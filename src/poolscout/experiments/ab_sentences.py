@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poolscout.experiments.ab_cells import BOTH
-from poolscout.experiments.ab_findings import AbFindings
+from poolscout.experiments.ab_findings import AbFindings, class_keys, of_class
 from poolscout.experiments.sentences import NOT_SHOWN, Told, listed, percent, seen_words, too_few
 from poolscout.experiments.statistics import Interval
 
@@ -22,9 +22,9 @@ def tell_ab(findings: AbFindings, what: str, wanted: Sequence[str]) -> Told:
 
 
 def wanted_keys(findings: AbFindings, wanted: Sequence[str]) -> list[str]:
-    """The figures that are asked for: AP50 of the wanted classes, or of all."""
-    known = [key for key in findings.reference.get(BOTH, {}) if key.startswith("AP50 ")]
-    return [key for key in known if key[5:] in wanted] or known
+    """The figures that are asked for: those of the wanted classes, or of all."""
+    known = class_keys(findings.reference.get(BOTH, {}))
+    return [of_class(cls) for cls in wanted if of_class(cls) in known] or known
 
 
 def part_words(test: str) -> str:
@@ -78,5 +78,5 @@ def _power(findings: AbFindings, keys: Sequence[str]) -> list[str]:
         found = [d for key in keys if key in of and (d := of[key].detectable) is not None]
         if found:
             words = seen_words(found, n, m).replace("the strategy", "the class")
-            sentences.append(f"A true difference in AP50 between {a} and {b} of {words}")
+            sentences.append(f"A true difference in a class's wMAP between {a} and {b} of {words}")
     return [*sentences, NOT_SHOWN] if sentences else []
