@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from poolscout.errors import ConfigError, OtherRunError
-from poolscout.sandbox import CLASSES, SandboxSummary, write_sandbox
+from poolscout.sandbox import CLASSES, SETTINGS, SandboxSummary, render_clip, write_sandbox
 
 SMALL = {"frames_per_clip": 2, "width": 160, "height": 96}
 
@@ -177,3 +181,34 @@ def test_without_test_clips_there_is_no_test_file(tmp_path: Path) -> None:
     summary = write_sandbox(tmp_path / "set", clips=1, **SMALL)
     assert summary.annotations_test is None
     assert not (tmp_path / "set" / "annotations_test.json").exists()
+
+
+def test_a_longer_lens_shows_things_larger() -> None:
+    ratios = []
+    for clip in (2, 3, 4, 5):
+        usual, longer = (
+            next(render_clip(7, clip, frames=1, settings=replace(SETTINGS, horizontal_fov_deg=degrees)))
+            for degrees in (70.0, 35.0)
+        )
+        heights = dict(zip(usual.track_ids.tolist(), np.diff(usual.boxes_xyxy_px[:, 1::2])[:, 0], strict=True))
+        for track, (x1, y1, x2, y2) in zip(longer.track_ids.tolist(), longer.boxes_xyxy_px, strict=True):
+            if track in heights and min(x1, y1, 320 - x2, 192 - y2) > 0:  # the whole of it is seen
+                ratios.append((y2 - y1) / heights[track])
+    assert len(ratios) >= 4
+    assert np.median(ratios) == pytest.approx(math.tan(math.radians(35)) / math.tan(math.radians(17.5)), rel=0.05)
+
+
+def test_a_lens_no_camera_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="field of view"):
+        write_sandbox(tmp_path / "none", clips=1, field_of_view_deg=180, **SMALL)
+
+
+def test_a_set_written_before_lenses_could_be_chosen_is_known(written: SandboxSummary, tmp_path: Path) -> None:
+    folder = tmp_path / "before"
+    shutil.copytree(written.out_dir, folder)
+    marker = json.loads((folder / "sandbox.json").read_text())
+    assert marker["parameters"].pop("field_of_view_deg") == 70
+    (folder / "sandbox.json").write_text(json.dumps(marker))
+    assert write_sandbox(folder, clips=2, test_clips=1, seed=7, **SMALL).already_there
+    with pytest.raises(OtherRunError):
+        write_sandbox(folder, clips=2, test_clips=1, seed=7, field_of_view_deg=40, **SMALL)

@@ -19,6 +19,9 @@ def sandbox(
     seed: Annotated[int, typer.Option(help="Same seed, same bytes.")] = 0,
     width: Annotated[int, typer.Option(help="Frame width, px.")] = 320,
     height: Annotated[int, typer.Option(help="Frame height, px.")] = 192,
+    field_of_view: Annotated[
+        float, typer.Option(metavar="DEG", help="Horizontal, of the camera; less: a longer lens.")
+    ] = 70.0,
     as_json: JsonOption = False,
 ) -> None:
     """Write procedural street clips with five classes, day to night, as COCO.
@@ -35,6 +38,7 @@ def sandbox(
             seed=seed,
             width=width,
             height=height,
+            field_of_view_deg=field_of_view,
             test_clips=test_clips,
             progress=lambda done, _: task.update(done),
         )

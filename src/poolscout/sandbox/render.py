@@ -21,6 +21,7 @@ from poolscout.sandbox.sprites import Look, Scaled
 from poolscout.sandbox.world import World, drawn_world
 
 MIN_PX, MAX_PX = 64, 4096
+MIN_FOV_DEG, MAX_FOV_DEG = 20.0, 120.0
 MOST_FRAMES = 10_000
 NEAREST_M, FARTHEST_M = 1.3, 120.0
 WIDEST_M = 6.6
@@ -71,16 +72,19 @@ def render_clip(
     Raises:
         ConfigError: an argument is out of its range.
     """
-    check_arguments(seed=seed, clip_index=clip_index, frames=frames, width=width, height=height)
+    check_arguments(seed=seed, clip_index=clip_index, frames=frames, width=width, height=height, settings=settings)
     return _frames(seed, clip_index, frames, width, height, settings)
 
 
-def check_arguments(*, seed: int, clip_index: int, frames: int, width: int, height: int) -> None:
+def check_arguments(
+    *, seed: int, clip_index: int, frames: int, width: int, height: int, settings: StreetSettings = SETTINGS
+) -> None:
     """Raise a `ConfigError` unless a clip can be rendered with these."""
     for name, value, low, high in (
         ("seed", seed, 0, 2**63), ("clip index", clip_index, 0, 2**31),
         ("frames per clip", frames, 1, MOST_FRAMES),
         ("width", width, MIN_PX, MAX_PX), ("height", height, MIN_PX, MAX_PX),
+        ("field of view in degrees", settings.horizontal_fov_deg, MIN_FOV_DEG, MAX_FOV_DEG),
     ):  # fmt: skip
         if not low <= value <= high:
             raise ConfigError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from poolscout.errors import ConfigError, OtherRunError
 from poolscout.sandbox.render import Frame, check_arguments, render_clip
-from poolscout.sandbox.settings import CLASSES
+from poolscout.sandbox.settings import CLASSES, SETTINGS, StreetSettings
 from poolscout.tables.atomic import storage_errors, write_json, write_text
 
 VERSION = 1
@@ -22,6 +22,7 @@ FIRST_TEST_CLIP = 1_000_000
 """Test clips count from here, so that a larger pool never takes in a clip of the test part."""
 TRACKS_PER_CLIP = 1_000_000
 JPEG_QUALITY = 90
+Parameters = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ def write_sandbox(
     seed: int = 0,
     width: int = 320,
     height: int = 192,
+    field_of_view_deg: float = SETTINGS.horizontal_fov_deg,
     test_clips: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> SandboxSummary:
@@ -63,6 +65,7 @@ def write_sandbox(
         seed: same seed, same bytes; clip k does not depend on how many clips there are.
         width: of the images in pixels.
         height: of the images in pixels.
+        field_of_view_deg: horizontal, of the camera, 20 to 120; a longer lens sees less, and that larger.
         test_clips: number of clips in the test part, ≥ 0.
         progress: called with (frames done, frames in all) after each frame.
 
@@ -72,19 +75,22 @@ def write_sandbox(
         StorageError: the disk is full or the folder may not be written.
     """
     _check_counts(clips, test_clips)
-    check_arguments(seed=seed, clip_index=0, frames=frames_per_clip, width=width, height=height)
+    settings = replace(SETTINGS, horizontal_fov_deg=float(field_of_view_deg))
+    check_arguments(seed=seed, clip_index=0, frames=frames_per_clip, width=width, height=height, settings=settings)
     out_dir = Path(out_dir)
     parameters = {
-        "clips": clips, "frames_per_clip": frames_per_clip, "height": height, "seed": seed,
-        "test_clips": test_clips, "version": VERSION, "width": width,
+        "clips": clips, "field_of_view_deg": settings.horizontal_fov_deg, "frames_per_clip": frames_per_clip,
+        "height": height, "seed": seed, "test_clips": test_clips, "version": VERSION, "width": width,
     }  # fmt: skip
     known = _known(out_dir, parameters)
     if known is not None:
         return known
-    return _write(out_dir, parameters, progress)
+    return _write(out_dir, parameters, settings, progress)
 
 
-def _write(out_dir: Path, parameters: dict[str, int], progress: Callable[[int, int], None] | None) -> SandboxSummary:
+def _write(
+    out_dir: Path, parameters: Parameters, settings: StreetSettings, progress: Callable[[int, int], None] | None
+) -> SandboxSummary:
     write_json(out_dir / "sandbox.json", {"parameters": parameters})
     clips, test_clips, frames_per_clip = (parameters[name] for name in ("clips", "test_clips", "frames_per_clip"))
     total, done = (clips + test_clips) * frames_per_clip, 0
@@ -99,6 +105,7 @@ def _write(out_dir: Path, parameters: dict[str, int], progress: Callable[[int, i
                 frames=frames_per_clip,
                 width=parameters["width"],
                 height=parameters["height"],
+                settings=settings,
             )
             for _ in part.write(out_dir / "images", index, frames):
                 done += 1
@@ -124,7 +131,7 @@ def _check_counts(clips: int, test_clips: int) -> None:
             )  # fmt: skip
 
 
-def _known(out_dir: Path, parameters: dict[str, int]) -> SandboxSummary | None:
+def _known(out_dir: Path, parameters: Parameters) -> SandboxSummary | None:
     """The summary of a complete data set of these parameters; None where it is still to be written."""
     if out_dir.exists() and not out_dir.is_dir():
         raise ConfigError(
@@ -154,7 +161,11 @@ def _read_marker(path: Path) -> dict[str, Any] | None:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) and isinstance(found.get("parameters"), dict) else None
+    if not isinstance(found, dict) or not isinstance(found.get("parameters"), dict):
+        return None
+    # Sets written before there was a choice of lenses do not name theirs.
+    found["parameters"] = {"field_of_view_deg": SETTINGS.horizontal_fov_deg} | found["parameters"]
+    return found
 
 
 class _Part:
@@ -197,7 +208,7 @@ class _Part:
                 }
             )
 
-    def json(self, parameters: dict[str, int]) -> str:
+    def json(self, parameters: Parameters) -> str:
         content = {
             "info": {"description": "poolscout sandbox: procedural street clips", "parameters": parameters},
             "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES, start=1)],
@@ -223,7 +234,7 @@ def _summary(out_dir: Path, parts: dict[str, _Part]) -> SandboxSummary:
     )
 
 
-def _readme(parameters: dict[str, int], summary: SandboxSummary) -> str:
+def _readme(parameters: Parameters, summary: SandboxSummary) -> str:
     boxes = "\n".join(f"| {name} | {count} |" for name, count in summary.boxes.items())
     test = (
         f"- `annotations_test.json`: {summary.test_images} images of {parameters['test_clips']} other clips\n"
@@ -232,8 +243,9 @@ def _readme(parameters: dict[str, int], summary: SandboxSummary) -> str:
     )
     return f"""# Street clips
 
-Procedural pictures of streets, {parameters["width"]} × {parameters["height"]} px, written by `poolscout sandbox`
-with seed {parameters["seed"]}: the same parameters give the same files.
+Procedural pictures of streets, {parameters["width"]} × {parameters["height"]} px, of a camera that sees
+{parameters["field_of_view_deg"]:g}°, written by `poolscout sandbox` with
+seed {parameters["seed"]}: the same parameters give the same files.
 
 - `images/clip-0007/frame-000012.jpg`: frames of a clip are 0.2 s apart
 - `annotations_pool.json`: COCO, {summary.pool_images} images of {parameters["clips"]} clips
