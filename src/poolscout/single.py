@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -156,12 +157,21 @@ def evaluate_on_coco(
 def listed(
     source: Path | str, images: Path | str | None, overrides: Sequence[str], progress: Progress
 ) -> tuple[RunConfig, PoolListing]:
-    """The settings of a single stage and the images it is about; for labelled images, which are few."""
+    """The settings of a single stage and the images it is about; for labelled images, which are few.
+
+    Those for which `shortlist.where` holds, if it is set.
+    """
     config = single_config(source, images, overrides)
     with progress.task(f"listing {source}", 0) as task:
         listing = list_pool(config.pool, progress=task.update)
     check_listing(config.pool.max_quarantined, listing.pool, listing.quarantine, f"the images of {source}")
-    return config, listing
+    if config.shortlist.where is None:
+        return config, listing
+    from poolscout.pool.shortlist import shortlist  # DuckDB takes half a second to load
+
+    found = shortlist(listing.pool, config.shortlist.where, config.shortlist.tables)
+    progress.say(f"shortlist: {found.in_words}")
+    return config, replace(listing, pool=found.pool)
 
 
 def single_config(source: Path | str, images: Path | str | None, overrides: Sequence[str]) -> RunConfig:
@@ -180,6 +190,12 @@ def single_stage(
         ConfigError: tables and the pool's own files would lie in one folder.
     """
     _keep_apart(out.resolve(), config.pool)
+    if config.shortlist.where is not None:
+        raise ConfigError(
+            f"{stage} takes a pool as it is: shortlist.where is for runs", got=config.shortlist.where,
+            expected="a source that is short-listed already",
+            fix="poolscout shortlist SOURCE --where … --out shortlist.parquet, and give that file as the source",
+        )  # fmt: skip
     folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
     with folder.lock(), logged(progress, out, stage, config) as log:
         folder.keep_apart(stage, "embed" if stage == "score" else "score")

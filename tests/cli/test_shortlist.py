@@ -140,3 +140,30 @@ def test_a_run_works_on_its_short_list_alone(tmp_path: Path) -> None:
         with pytest.raises(RunError, match="round-000 score"):
             run(tiny_config(data, **(changes | other)), out)
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.parquet")} == before
+
+
+def test_labelled_images_are_short_listed_and_a_pass_over_a_pool_says_how(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data")
+    settings = tiny_config(data).model_dump(mode="json")
+    sets = [f"--set={room}={json.dumps(settings[room])}" for room in ("detector", "training")]
+    models, where = tmp_path / "models", "--set=shortlist.where=clip IN ('clip-0', 'clip-1')"
+    code, told, err = poolscout(capsys, "train", data / "pool.json", "--out", models, *sets, where, "--json")
+    assert (code, json.loads(told)["images"]) == (0, 8)
+    assert "8 of 40 images kept" in err
+    code, _, err = poolscout(capsys, "train", data / "pool.json", "--out", models, *sets)
+    assert (code, "stage 'train'" in err) == (6, True), "other images are not passed off as these"
+
+    few = json.loads((data / "test.json").read_text())
+    few["images"] = [image for image in few["images"] if image["clip"] == "clip-1"]
+    few["annotations"] = [box for box in few["annotations"] if box["image_id"] in {i["id"] for i in few["images"]}]
+    (data / "few.json").write_text(json.dumps(few))
+    code, told, _ = poolscout(
+        capsys, "evaluate", data / "test.json", "--models", models, "--set=shortlist.where=clip = 'clip-1'", "--json"
+    )
+    assert code == 0
+    assert told == poolscout(capsys, "evaluate", data / "few.json", "--models", models, "--json")[1]
+
+    code, _, err = poolscout(capsys, "score", data / "pool.json", "--models", models, "--out", tmp_path / "s", where)
+    assert (code, "poolscout shortlist" in err, (tmp_path / "s").exists()) == (2, True, False)
