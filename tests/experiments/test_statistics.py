@@ -20,6 +20,7 @@ from poolscout.experiments.statistics import (
     holm,
     mean_interval,
     paired,
+    relative_gain,
 )
 
 FIGURES = st.lists(st.integers(-100, 100).map(float), min_size=2, max_size=9)
@@ -129,6 +130,15 @@ def test_the_ratio_of_gains_by_hand() -> None:
     assert gain_ratio([0.5], [0.3], [0.2]) is None, "of a single seed nothing is known"
     worse = gain_ratio([0.1, 0.2, 0.3, 0.1], manual, reference)
     assert worse.mean == pytest.approx(-1.0)
+
+
+@given(st.integers(0, 10_000))
+def test_a_multiple_is_told_of_gains_whose_told_interval_is_above_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    base = rng.uniform(0.1, 0.4, 8)
+    theirs, ours = base + rng.normal(0.02, 0.04, 8), base + rng.normal(0.1, 0.04, 8)
+    gain = relative_gain(theirs.clip(0), base)
+    assert (gain_ratio(ours, theirs.clip(0), base) is not None) == (gain.low > 0)
 
 
 def test_the_interval_of_a_ratio_covers_it_about_as_often_as_it_says() -> None:

@@ -126,8 +126,10 @@ def gain_ratio(ours: Figures, theirs: Figures, reference: Figures, seed: int = 0
     a, b, base = _checked(ours), _checked(theirs), _checked(reference)
     _check_pairs(a, b)
     _check_pairs(a, base)
-    gain = mean_interval(b - base, seed)
-    if gain.low is None or not gain.low > 0:
+    if len(b) == 1:
+        return None
+    (gains,) = _resampled(len(b), seed, b - base)
+    if not np.quantile(gains, (1 - CONFIDENCE) / 2) > 0:  # as the lower end that `relative_gain` tells
         return None
     return _ratio_of_means(a - base, b - base, seed)
 
@@ -137,11 +139,16 @@ def _ratio_of_means(tops: Float[np.ndarray, " n"], bottoms: Float[np.ndarray, " 
     ratio, n = float(tops.mean() / bottoms.mean()), len(tops)
     if n == 1:
         return Interval(ratio, None, None, 1)
-    rows = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
-    over, under = tops[rows].mean(1), bottoms[rows].mean(1)
+    over, under = _resampled(n, seed, tops, bottoms)
     ratios = over[under > 0] / under[under > 0]
     low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
     return Interval(ratio, low, high, n)
+
+
+def _resampled(n: int, seed: int, *figures: Float[np.ndarray, " n"]) -> list[Float[np.ndarray, " resamples"]]:
+    """Means of the same resamples of each."""
+    rows = np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))
+    return [of[rows].mean(1) for of in figures]
 
 
 def paired(ours: Figures, theirs: Figures, seed: int = 0) -> Paired:
