@@ -73,7 +73,7 @@ def test_an_ab_test_tells_cost_and_gain(config: Path, tmp_path: Path, capsys: py
     code, out, err = poolscout(capsys, *words, "--reference", tmp_path / "reference.txt")
     assert code == 0, err
     assert [line.split()[:2] for line in out.splitlines()[1:3]] == [["manual", "24"], ["al", "16"]]
-    assert "AP50 disc" in out
+    assert "wMAP disc" in out
     code, out, _ = poolscout(capsys, *words, "--reference", tmp_path / "reference.txt", "--json")
     assert (code, [arm["name"] for arm in json.loads(out)["arms"]]) == (0, ["manual", "al"])
 
