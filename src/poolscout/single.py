@@ -187,12 +187,12 @@ def single_stage(
     """The folder `out`, held for a pass over a pool alone; the pool, listed in `out/pool`; a progress with a log.
 
     Raises:
-        ConfigError: tables and the pool's own files would lie in one folder.
+        ConfigError: tables and the pool's own files would lie in one folder; a condition, which this would not heed.
     """
     _keep_apart(out.resolve(), config.pool)
     if config.shortlist.where is not None:
         raise ConfigError(
-            f"{stage} takes a pool as it is: shortlist.where is for runs", got=config.shortlist.where,
+            f"{stage} takes a pool as it is, without shortlist.where", got=config.shortlist.where,
             expected="a source that is short-listed already",
             fix="poolscout shortlist SOURCE --where … --out shortlist.parquet, and give that file as the source",
         )  # fmt: skip

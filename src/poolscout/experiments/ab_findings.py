@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from statistics import fmean
@@ -84,7 +84,7 @@ def conclude(cells: AbCells) -> AbFindings:
         for name in cells.names
     )  # fmt: skip
     pairs = list(combinations(cells.names, 2))
-    of_wanted = [of_class(cls) for cls in wanted if of_class(cls) in base[BOTH]]
+    of_wanted = keys_of(wanted, base[BOTH])
     differences = _differences(pairs, values, [of_wanted, [key for key in base[BOTH] if key not in of_wanted]])
     ratio: Ratios = {
         (b, a): {
@@ -102,6 +102,11 @@ def conclude(cells: AbCells) -> AbFindings:
 def of_class(cls: str) -> str:
     """The figure of a class."""
     return f"wMAP {cls}"
+
+
+def keys_of(classes: Iterable[str], figures: Collection[str]) -> list[str]:
+    """Those figures that are of these classes."""
+    return [key for cls in classes if (key := of_class(cls)) in figures]
 
 
 def class_keys(figures: Iterable[str]) -> list[str]:

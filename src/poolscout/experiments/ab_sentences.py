@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poolscout.experiments.ab_cells import BOTH
-from poolscout.experiments.ab_findings import AbFindings, class_keys, of_class
+from poolscout.experiments.ab_findings import AbFindings, class_keys, keys_of
 from poolscout.experiments.sentences import NOT_SHOWN, Told, listed, percent, seen_words, too_few
 from poolscout.experiments.statistics import Interval
 
@@ -23,8 +23,8 @@ def tell_ab(findings: AbFindings, what: str, wanted: Sequence[str]) -> Told:
 
 def wanted_keys(findings: AbFindings, wanted: Sequence[str]) -> list[str]:
     """The figures that are asked for: those of the wanted classes, or of all."""
-    known = class_keys(findings.reference.get(BOTH, {}))
-    return [of_class(cls) for cls in wanted if of_class(cls) in known] or known
+    known = findings.reference.get(BOTH, {})
+    return keys_of(wanted, known) or class_keys(known)
 
 
 def part_words(test: str) -> str:
