@@ -20,6 +20,7 @@ from poolscout.engine.progress import SilentProgress
 from poolscout.experiments.knowing import select_knowing
 from poolscout.experiments.split import held_out
 from poolscout.selection import needs_embeddings
+from poolscout.tables.declared import EMBEDDINGS
 from poolscout.tables.runfolder import RunFolder
 from poolscout.training.member import n_steps
 from poolscout.world import Arm, World, open_world
@@ -33,7 +34,7 @@ class Cells:
 
     Attributes:
         strategies: by name.
-        embeddings: by name, folders of embeddings of the whole pool.
+        embeddings: by name, tables of embeddings of the whole pool.
     """
 
     world: World
@@ -65,8 +66,8 @@ def open_experiment(config: ExperimentRunConfig, out: Path, folder: RunFolder | 
 
 
 def embeddings_path(out: Path, name: str) -> Path:
-    """Folder of a backbone's embeddings of the pool."""
-    return out / "embeddings" / name
+    """Table of a backbone's embeddings of the pool; the folder above it is that of the pass that makes them."""
+    return out / "embeddings" / name / EMBEDDINGS.name
 
 
 def seed_path(out: Path, seed: int) -> Path:

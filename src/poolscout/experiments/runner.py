@@ -26,6 +26,7 @@ from poolscout.experiments.split import check_sequences
 from poolscout.scoring import check_scoring
 from poolscout.selection import check_constraints, check_sampler
 from poolscout.tables.atomic import write_json
+from poolscout.tables.declared import EMBEDDINGS
 from poolscout.tables.manifest import Work, file_hash
 from poolscout.tables.runfolder import RunFolder, read_json
 from poolscout.world import World, claim, write_config
@@ -147,7 +148,7 @@ def check_split(folder: RunFolder, world: World, config: ExperimentRunConfig) ->
 def embed(folder: RunFolder, world: World, config: ExperimentRunConfig, progress: Progress, executor: Executor) -> None:
     """The pool's embeddings by other backbones, once for all cells."""
     for name, backbone_name in config.experiment.embeddings.items():
-        at = embeddings_path(folder.path, name)
+        at = embeddings_path(folder.path, name).parent
         weights = pretrained_weights(backbone_name, progress.say)
         backbone = load_backbone(backbone_name, weights, None, None, resolve_device(config.device, config.engine))
         inputs = {"weights": backbone.weights, "pool": file_hash(world.pool_path)}
@@ -160,7 +161,7 @@ def embed(folder: RunFolder, world: World, config: ExperimentRunConfig, progress
                     progress=lambda done, _: task.update(done),
                 )  # fmt: skip
 
-        folder.stage(at, work, [at / "embeddings", at / "quarantine"], do)
+        folder.stage(at, work, [at / EMBEDDINGS.name, at / "quarantine"], do)
 
 
 def play_all(
