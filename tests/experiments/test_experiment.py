@@ -13,13 +13,15 @@ import yaml
 
 from poolscout.config_experiment import ExperimentRunConfig, load_experiment
 from poolscout.errors import ConfigError, DataError, RunError
-from poolscout.experiments import cells
+from poolscout.experiments import cells, runner
 from poolscout.experiments.presets import EXPERIMENTS
 from poolscout.experiments.results import Point, check_effort
 from poolscout.experiments.runner import Outcome, run_experiment, settled
 from poolscout.labelling import ids_of, picks_of
 from poolscout.tables.declared import POOL
+from poolscout.tables.manifest import file_hash
 from poolscout.tables.parquet import read_table
+from tests.embedding.scenes import random_weights
 from tests.loop.tiny import tiny_config, write_data
 
 SEEDS = 2
@@ -148,6 +150,25 @@ def test_over_processes_the_same_tables(finished: Outcome, data: Path, tmp_path:
     run_experiment("loop", config, tmp_path / "out")
     mine, theirs = (pq.read_table(path / "results.parquet") for path in (tmp_path / "out", finished.path))
     assert rows_of_seed_0(mine) == rows_of_seed_0(theirs)
+
+
+def test_strategies_look_at_another_backbone_s_embeddings(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = random_weights(tmp_path / "resnet.safetensors")
+    monkeypatch.setattr(runner, "pretrained_weights", lambda name, say: weights)
+    coreset = {"scorer": "entropy", "selection": {"sampler": "coreset"}}
+    strategies = {"own": coreset, "other": {**coreset, "embeddings": "resnet"}}
+    room = {"strategies": strategies, "embeddings": {"resnet": "test_resnet"}, "baselines": ["own"], "full": False}
+    config = config_of(data, tmp_path, rounds=1, experiment={"seeds": 1, **room})
+    outcome = run_experiment("diversity", config, tmp_path / "out")
+    table, scored = tmp_path / "out/embeddings/resnet/embeddings", seed(outcome, 0) / "start/round-000/embeddings"
+    for name, embeddings in (("other", table), ("own", scored)):
+        made_from = json.loads((seed(outcome, 0) / name / "round-000/select.manifest.json").read_text())["inputs"]
+        assert made_from["embeddings"] == file_hash(embeddings)
+    own, other = (ids_of(picks_of(seed(outcome, 0) / name / "round-000")) for name in ("own", "other"))
+    assert set(own) != set(other)
+    assert {point.strategy for point in outcome.points} == {"own", "other"}
 
 
 def test_a_share_of_the_pool_s_sequences_is_held_out(data: Path, tmp_path: Path) -> None:

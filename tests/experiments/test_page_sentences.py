@@ -88,6 +88,12 @@ def test_a_loss_and_a_win_per_image_only_are_told() -> None:
     )  # fmt: skip
 
 
+def test_a_win_with_fewer_boxes_is_not_told_as_one_per_image_only() -> None:
+    of = told({"random": 0.02, "frugal": 0.021}, noise=0.0, spread=0.0)
+    assert any(s.startswith("Better than random in wMAP after the last round: frugal") for s in of.gained)
+    assert not any("per image but not per box" in s for s in of.not_helped)
+
+
 def test_classes_that_did_not_gain_are_named() -> None:
     of = told({"random": 0.02, "good": 0.05, RECOMMENDED: 0.04}, behind=[RECOMMENDED], noise=0.0, spread=0.0)
     assert (

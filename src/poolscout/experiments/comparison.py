@@ -50,7 +50,8 @@ class Comparison:
 
     Attributes:
         final: in wMAP after the last round.
-        area: images, boxes → in the area under the curve.
+        area: images, boxes → in the area under the curve, in each seed between the costs that both have been at;
+            None where a seed has none.
     """
 
     strategy: str
@@ -103,19 +104,17 @@ def compare(
         return Findings((), (), (), full, {})
     if not targets and full is not None:
         targets = [share * full[metric].mean for share in SHARES_OF_FULL]
-    limits = {cost: _shared_range(curves, seeds, cost) for cost in COSTS}
-    areas = {name: {cost: _areas(curves[name], seeds, cost, metric, limits[cost]) for cost in COSTS} for name in titles}
+    every = [curve[seed] for curve in curves.values() for seed in seeds]
+    limits = {cost: dict.fromkeys(seeds, _shared_range(every, cost)) for cost in COSTS}
+    areas = {name: {cost: _areas(curves[name], limits[cost], cost, metric) for cost in COSTS} for name in titles}
     summaries = tuple(
         _summary(name, title, curves[name], seeds, areas[name], targets, metric) for name, title in titles.items()
     )
     ends = {name: [_value(curves[name][seed][-1], metric) for seed in seeds] for name in titles}
     pairs = [(name, base) for base in baselines if base in titles for name in titles if name not in baselines]
     pairs += [(a, b) for i, b in enumerate(baselines) for a in baselines[i + 1 :] if a in titles and b in titles]
-    final = _corrected(pairs, ends)
-    over = {
-        cost: _corrected(pairs, {name: of for name in titles if (of := areas[name][cost]) is not None})
-        for cost in COSTS
-    }  # fmt: skip
+    final = corrected({(a, b): paired(ends[a], ends[b]) for a, b in pairs})
+    over = {cost: _areas_apart(pairs, curves, seeds, cost, metric) for cost in COSTS}
     comparisons = tuple(
         Comparison(a, b, final[a, b], {cost: over[cost].get((a, b)) for cost in COSTS}) for a, b in pairs
     )
@@ -125,11 +124,21 @@ def compare(
     return Findings(seeds, summaries, comparisons, full, per_round)
 
 
-def _corrected(
-    pairs: Sequence[tuple[str, str]], figures: Mapping[str, Sequence[float]]
-) -> dict[tuple[str, str], Paired]:
-    found = {f"{a}\n{b}": paired(figures[a], figures[b]) for a, b in pairs if a in figures and b in figures}
-    return {(a, b): one for key, one in corrected(found).items() for a, b in [key.split("\n")]}
+def _areas_apart(
+    pairs: Sequence[tuple[str, str]], curves: Mapping[str, Mapping[int, list[Point]]], seeds: Sequence[int], cost: str,
+    metric: str,
+) -> dict[tuple[str, str], Paired]:  # fmt: skip
+    """Differences of area, of the pairs whose curves share costs in every seed.
+
+    Each pair in each seed has its own range: one cheap strategy must not leave nothing to compare the others by.
+    """
+    found = {}
+    for a, b in pairs:
+        limits = {seed: _shared_range([curves[a][seed], curves[b][seed]], cost) for seed in seeds}
+        ours, theirs = (_areas(curves[name], limits, cost, metric) for name in (a, b))
+        if ours is not None and theirs is not None:
+            found[a, b] = paired(ours, theirs)
+    return corrected(found)
 
 
 def _summary(
@@ -165,22 +174,19 @@ def _reached(
     return (sum(reached) / len(reached) if reached else None), len(reached)
 
 
-def _shared_range(
-    curves: Mapping[str, Mapping[int, list[Point]]], seeds: Sequence[int], cost: str
-) -> tuple[float, float] | None:
-    """The costs that every strategy of every seed has been at."""
+def _shared_range(curves: Sequence[list[Point]], cost: str) -> tuple[float, float] | None:
+    """The costs that all of the curves have been at."""
     of = _COST[cost]
-    low = max(of(curve[seed][0]) for curve in curves.values() for seed in seeds)
-    high = min(of(curve[seed][-1]) for curve in curves.values() for seed in seeds)
+    low, high = max(of(curve[0]) for curve in curves), min(of(curve[-1]) for curve in curves)
     return (low, high) if low < high else None
 
 
 def _areas(
-    curve: Mapping[int, list[Point]], seeds: Sequence[int], cost: str, metric: str, limits: tuple[float, float] | None
+    curve: Mapping[int, list[Point]], limits: Mapping[int, tuple[float, float] | None], cost: str, metric: str
 ) -> list[float] | None:
-    if limits is None:
-        return None
-    return [area_under(*_xy(curve[seed], cost, metric), *limits) for seed in seeds]
+    """Of each seed between its limits; None where a seed has none."""
+    found = [area_under(*_xy(curve[seed], cost, metric), *of) for seed, of in limits.items() if of is not None]
+    return found if len(found) == len(limits) else None
 
 
 def _xy(points: Sequence[Point], cost: str, metric: str) -> tuple[list[float], list[float]]:

@@ -175,7 +175,7 @@ def _not_better(findings: Findings, setting: Setting, base: str) -> list[str]:
 
 
 def _per_image_only(findings: Findings, setting: Setting) -> list[str]:
-    """Those that win for their images, and not for their boxes."""
+    """Those that win for their images, and have more boxes to thank for it."""
     by_name, sentences = {one.name: one for one in findings.summaries}, []
     for one in findings.comparisons:
         images, boxes = one.area["images"], one.area["boxes"]
@@ -183,6 +183,8 @@ def _per_image_only(findings: Findings, setting: Setting) -> list[str]:
         if one.strategy in setting.baselines or not wins or (boxes is not None and boxes.verdict == "better"):
             continue
         ours, theirs = by_name[one.strategy], by_name[one.baseline]
+        if ours.cost["boxes"].mean <= theirs.cost["boxes"].mean:
+            continue
         why = "" if boxes is not None else " (the curves share no range of boxes)"
         sentences.append(
             f"{ours.title} wins over {theirs.title} per image but not per box{why}: its labels have "

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +20,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 9_999  # of the bootstrap; and of sign patterns where there are more than these: with 14 seeds or more
 Figures = Sequence[float] | Float[np.ndarray, " seeds"]
 LOW = 0.01  # AP below which a detector has learnt next to nothing
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ def paired(ours: Figures, theirs: Figures, seed: int = 0) -> Paired:
     )
 
 
-def corrected(comparisons: Mapping[str, Paired]) -> dict[str, Paired]:
+def corrected(comparisons: Mapping[Key, Paired]) -> dict[Key, Paired]:
     """The same comparisons with Holm's correction for their number (Holm 1979)."""
     adjusted = holm([one.p for one in comparisons.values()])
     return {
