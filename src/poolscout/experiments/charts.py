@@ -20,6 +20,10 @@ COLOURS = (
     "#C98B6B", "#5C8FD6",
 )  # fmt: skip
 FULL_COLOUR = "#8A8A8A"
+LABEL_PX, MARGIN_PX = 11, 40
+LABEL_PLACES = (  # of a point's label: alignment, px to the right, px down
+    ("center", 0, -12), ("center", 0, 13), ("left", 9, 0), ("right", -9, 0), ("center", 0, -25), ("center", 0, 26),
+)  # fmt: skip
 VERDICT_COLOURS = {"better": "#009E73", "no difference shown": "#8A8A8A", "worse": "#D55E00"}
 
 Spec = dict[str, Any]
@@ -104,19 +108,52 @@ def scatter(findings: Findings, colour_of: Mapping[str, str]) -> Spec:
         if m in one.final
     ]
     x = alt.X(
-        "boxes:Q", title="labelled boxes", scale=alt.Scale(zero=False, padding=40),
+        "boxes:Q", title="labelled boxes", scale=alt.Scale(zero=False, padding=MARGIN_PX),
         axis=alt.Axis(format=",d", tickCount=5),
     )  # fmt: skip
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False, padding=18), axis=alt.Axis(format=".2f", tickCount=5))
     colour = _colour(colour_of, legend=None)
     tooltip = [*_TOOLTIP, alt.Tooltip("boxes:Q", format=",.0f"), alt.Tooltip("images:Q", format=",.0f")]
+    for metric in METRICS:
+        _place_labels([row for row in rows if row["metric"] == metric])
     base, low = _of_metric(rows), alt.Y("low:Q", title=None)
     layers = [
         base.mark_rule(strokeWidth=1.5, opacity=0.5).encode(x=x, y=low, y2="high:Q", color=colour),
         base.mark_point(size=80, filled=True, opacity=1).encode(x=x, y=y, color=colour, tooltip=tooltip),
-        base.mark_text(dy=-11, fontSize=11).encode(x=x, y=y, text="strategy:N", color=colour),
+        *(
+            _of_metric([row for row in rows if row["place"] == i]).mark_text(
+                align=align, dx=dx, dy=dy, fontSize=LABEL_PX
+            ).encode(x=x, y=y, text="strategy:N", color=colour)
+            for i, (align, dx, dy) in enumerate(LABEL_PLACES)
+        ),
     ]  # fmt: skip
     return _with_metric(layers, height=320)
+
+
+def _place_labels(rows: list[Spec]) -> None:
+    """Give each row the `place` of its label: the first at which it hides neither a point nor another label."""
+    width, height = (_spread([row[key] for row in rows], px) for key, px in (("boxes", 370.0), ("mean", 150.0)))
+    taken = [(row["boxes"] * width, -row["mean"] * height, 6.0, 6.0) for row in rows]  # points: centre, half sizes
+    ends = [row["boxes"] * width for row in rows]
+    low, high = min(ends, default=0.0) - 2 * MARGIN_PX, max(ends, default=0.0) + 2 * MARGIN_PX
+    for row in sorted(rows, key=lambda row: row["boxes"]):
+        half = 0.28 * LABEL_PX * len(row["strategy"])
+        boxes = [
+            (row["boxes"] * width + dx + {"left": half, "right": -half}.get(align, 0.0), dy - row["mean"] * height)
+            for align, dx, dy in LABEL_PLACES
+        ]
+        hidden = [
+            (not low < x - half < x + half < high)
+            + sum(abs(x - u) < half + w and abs(y - v) < LABEL_PX / 2 + h for u, v, w, h in taken)
+            for x, y in boxes
+        ]
+        row["place"] = hidden.index(min(hidden))
+        taken.append((*boxes[row["place"]], half, LABEL_PX / 2))
+
+
+def _spread(values: Sequence[float], px: float) -> float:
+    """Pixels a unit, where the values fill so many."""
+    return px / (max(values) - min(values) or 1.0)
 
 
 def differences(comparisons: Sequence[Comparison], summaries: Sequence[Summary]) -> Spec:
