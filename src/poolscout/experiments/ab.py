@@ -19,7 +19,7 @@ from poolscout.engine import Executor, open_executor
 from poolscout.engine.progress import Progress, SilentProgress
 from poolscout.errors import ConfigError, DataError, nearest, some
 from poolscout.experiments.ab_cells import REFERENCE, AbCells, open_ab, open_ab_world, play_ab
-from poolscout.experiments.ab_findings import AbFindings, conclude, plain
+from poolscout.experiments.ab_findings import AbFindings, conclude
 from poolscout.experiments.ab_page import write_ab_page
 from poolscout.experiments.ab_picks import AL, open_picking, picked_arms, picking, play_picks
 from poolscout.experiments.arms import Arms, check_new, known_ids, read_arms
@@ -134,7 +134,6 @@ def _run(
             play_through(executor, log, title, len(todo), [(play_ab, todo)], opened)
             write_config(folder, config)
             found = conclude(cells)
-            write_json(folder.path / "ab.json", plain(found))
             write_ab_page(cells, found)
             return found
 

@@ -10,7 +10,7 @@ import altair as alt
 from poolscout.config_experiment import load_experiment
 from poolscout.experiments import paper
 from poolscout.experiments.ab_cells import BOTH, AbCells, open_ab
-from poolscout.experiments.ab_findings import AbFindings, class_keys, conclude
+from poolscout.experiments.ab_findings import AbFindings, class_keys, conclude, plain
 from poolscout.experiments.ab_picks import picked_arms
 from poolscout.experiments.ab_sentences import part_words, tell_ab, wanted_keys
 from poolscout.experiments.arms import Arms
@@ -20,14 +20,14 @@ from poolscout.experiments.page import FILTERS, config_text, data_name
 from poolscout.experiments.sentences import Told, percent
 from poolscout.labels import LabelStore
 from poolscout.report.html import chart_spec, environment, vega_library
-from poolscout.tables.atomic import write_text
+from poolscout.tables.atomic import write_json, write_text
 from poolscout.tables.runfolder import RunFolder, read_json
 
 FILE_NAME = "ab.html"
 
 
 def write_ab_page(cells: AbCells, findings: AbFindings) -> Path:
-    """Write ab.html into the test's folder; the same folder gives the same bytes.
+    """Write ab.json, every figure, and ab.html into the test's folder; the same folder gives the same bytes.
 
     Raises:
         StorageError: the disk is full or refuses.
@@ -35,6 +35,7 @@ def write_ab_page(cells: AbCells, findings: AbFindings) -> Path:
     """
     out = cells.world.folder.path
     path = out / FILE_NAME
+    write_json(out / "ab.json", plain(findings))
     write_text(path, _render(cells, findings, tell_ab(findings, _what(cells, findings), _wanted(cells)), out))
     return path
 

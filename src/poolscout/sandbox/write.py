@@ -75,22 +75,25 @@ def write_sandbox(
         StorageError: the disk is full or the folder may not be written.
     """
     _check_counts(clips, test_clips)
-    settings = replace(SETTINGS, horizontal_fov_deg=float(field_of_view_deg))
-    check_arguments(seed=seed, clip_index=0, frames=frames_per_clip, width=width, height=height, settings=settings)
-    out_dir = Path(out_dir)
     parameters = {
-        "clips": clips, "field_of_view_deg": settings.horizontal_fov_deg, "frames_per_clip": frames_per_clip,
+        "clips": clips, "field_of_view_deg": float(field_of_view_deg), "frames_per_clip": frames_per_clip,
         "height": height, "seed": seed, "test_clips": test_clips, "version": VERSION, "width": width,
     }  # fmt: skip
+    check_arguments(
+        seed=seed, clip_index=0, frames=frames_per_clip, width=width, height=height, settings=_settings(parameters)
+    )
+    out_dir = Path(out_dir)
     known = _known(out_dir, parameters)
     if known is not None:
         return known
-    return _write(out_dir, parameters, settings, progress)
+    return _write(out_dir, parameters, progress)
 
 
-def _write(
-    out_dir: Path, parameters: Parameters, settings: StreetSettings, progress: Callable[[int, int], None] | None
-) -> SandboxSummary:
+def _settings(parameters: Parameters) -> StreetSettings:
+    return replace(SETTINGS, horizontal_fov_deg=parameters["field_of_view_deg"])
+
+
+def _write(out_dir: Path, parameters: Parameters, progress: Callable[[int, int], None] | None) -> SandboxSummary:
     write_json(out_dir / "sandbox.json", {"parameters": parameters})
     clips, test_clips, frames_per_clip = (parameters[name] for name in ("clips", "test_clips", "frames_per_clip"))
     total, done = (clips + test_clips) * frames_per_clip, 0
@@ -105,7 +108,7 @@ def _write(
                 frames=frames_per_clip,
                 width=parameters["width"],
                 height=parameters["height"],
-                settings=settings,
+                settings=_settings(parameters),
             )
             for _ in part.write(out_dir / "images", index, frames):
                 done += 1
