@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from poolscout.experiments.cells import FULL
-from poolscout.experiments.results import Point
+from poolscout.experiments.results import RANGE, Point
 
 BOXES = {"random": 3, "greedy": 9, "frugal": 2}  # a picked image; others 4
+SMALL, LARGE = "up to 205 px², 1,650 boxes", "above 205 px², 200 boxes"
 
 
 def make_points(
@@ -45,4 +46,6 @@ def _figures(value: float, person: float) -> dict[str, float | None]:
     of: dict[str, float | None] = {"wMAP": value, "AP50": 1.5 * value, "AP": value}
     for cls, ap in (("car", value), ("person", person)):
         of |= {f"AP50 {cls}": 1.5 * ap, f"AP {cls}": ap}
+    for name, ap in ((SMALL, person), (LARGE, 2 * value - person)):
+        of[RANGE + name] = ap
     return of

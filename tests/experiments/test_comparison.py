@@ -32,7 +32,12 @@ def mean_heights(points: list[Point], a: str, b: str, seeds: int) -> list[tuple[
 
 
 def test_a_pair_is_compared_over_the_costs_of_its_own_seed() -> None:
-    points = make_points({"random": 0.02, "greedy": 0.04, "other": 0.03})
+    points = [
+        replace(point, boxes=point.boxes + point.seed * point.round * (2 if point.strategy == "random" else 3))
+        for point in make_points({"random": 0.02, "greedy": 0.04, "other": 0.03})
+    ]
+    ends = {curve(points, "random", seed)[0][-1] for seed in range(10)}
+    assert len(ends) == 10  # each seed's range is another one
     [greedy, other] = found(points, "random", "greedy", "other").comparisons
     for one in (greedy, other):
         pair = one.area["boxes"]

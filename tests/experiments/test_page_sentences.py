@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from poolscout.experiments.presets import RECOMMENDED
 from poolscout.experiments.sentences import NOT_SHOWN, Setting, Told, focus, listed, signed, tell
 from tests.experiments.figures import make_points
 
+GAINS = {"random": 0.02, "far": 0.05}
 SETTING = Setting("streets", 100, 50, 200, False, 10, 2, 20, 10, 3, ("random",))
 
 
@@ -83,23 +85,37 @@ def test_a_loss_and_a_win_per_image_only_are_told() -> None:
     )
     assert any(s.startswith("Worse than random in area under the curve over boxes (2 of 2") for s in of.not_helped)
     assert (
-        "greedy wins over random per image but not per box: its labels have 240 boxes, those of random 120."
+        "greedy wins over random per image; per box it loses: its labels have 240 boxes, those of random 120."
         in of.not_helped
     )  # fmt: skip
 
 
-def test_a_win_with_fewer_boxes_is_not_told_as_one_per_image_only() -> None:
-    of = told({"random": 0.02, "frugal": 0.021}, noise=0.0, spread=0.0)
-    assert any(s.startswith("Better than random in wMAP after the last round: frugal") for s in of.gained)
-    assert not any("per image but not per box" in s for s in of.not_helped)
+def test_a_win_per_image_says_what_is_known_per_box() -> None:
+    of = told({"random": 0.02, "even": 0.02 * 4 / 3}, noise=0.004)  # an image of even has 4 boxes, of random 3
+    assert (
+        "even wins over random per image; per box no difference was shown: its labels have 140 boxes, those of random "
+        "120." in of.not_helped
+    )  # fmt: skip
+    points = [
+        replace(p, boxes=p.boxes + 100 * (p.strategy == "far" and p.seed == 0)) for p in make_points(GAINS, noise=0.0)
+    ]
+    apart = tell(compare(points, {name: name for name in GAINS}, ["random"], 2), SETTING)
+    assert any(
+        s.startswith("far wins over random per image; per box nothing can be said (not in every seed")
+        for s in apart.not_helped
+    )
 
 
-def test_classes_that_did_not_gain_are_named() -> None:
+def test_classes_and_sizes_that_did_not_gain_are_named() -> None:
     of = told({"random": 0.02, "good": 0.05, RECOMMENDED: 0.04}, behind=[RECOMMENDED], noise=0.0, spread=0.0)
     assert (
         "Classes in which xu-xl is not above random (mean AP, not tested): person (0.000 against 0.240); 1 of 2."
         in of.not_helped
     )  # fmt: skip
+    assert (
+        "Sizes in which xu-xl is not above random (mean AP, not tested): up to 205 px², 1,650 boxes (0.000 against "
+        "0.240); 1 of 2." in of.not_helped
+    )
 
 
 def test_targets_tell_images_boxes_and_seeds() -> None:

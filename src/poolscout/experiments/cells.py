@@ -66,8 +66,13 @@ def open_experiment(config: ExperimentRunConfig, out: Path, folder: RunFolder | 
 
 
 def embeddings_path(out: Path, name: str) -> Path:
-    """Table of a backbone's embeddings of the pool; the folder above it is that of the pass that makes them."""
-    return out / "embeddings" / name / EMBEDDINGS.name
+    """Table of a backbone's embeddings of the pool."""
+    return embedding_pass_path(out, name) / EMBEDDINGS.name
+
+
+def embedding_pass_path(out: Path, name: str) -> Path:
+    """Folder of the pass that makes them."""
+    return out / "embeddings" / name
 
 
 def seed_path(out: Path, seed: int) -> Path:

@@ -20,6 +20,7 @@ COLOURS = (
     "#C98B6B", "#5C8FD6",
 )  # fmt: skip
 FULL_COLOUR = "#8A8A8A"
+PLOT_PX = {"boxes": 370, "mean": 150}  # about what the points of the scatter chart spread over, between its margins
 LABEL_PX, MARGIN_PX = 11, 40
 LABEL_PLACES = (  # of a point's label: alignment, px to the right, px down
     ("center", 0, -12), ("center", 0, 13), ("left", 9, 0), ("right", -9, 0), ("center", 0, -25), ("center", 0, 26),
@@ -132,26 +133,28 @@ def scatter(findings: Findings, colour_of: Mapping[str, str]) -> Spec:
 
 def _place_labels(rows: list[Spec]) -> None:
     """Give each row the `place` of its label: the first at which it hides neither a point nor another label."""
-    width, height = (_spread([row[key] for row in rows], px) for key, px in (("boxes", 370.0), ("mean", 150.0)))
+    if not rows:
+        return
+    width, height = (_spread([row[key] for row in rows], px) for key, px in PLOT_PX.items())
     taken = [(row["boxes"] * width, -row["mean"] * height, 6.0, 6.0) for row in rows]  # points: centre, half sizes
     ends = [row["boxes"] * width for row in rows]
-    low, high = min(ends, default=0.0) - 2 * MARGIN_PX, max(ends, default=0.0) + 2 * MARGIN_PX
+    low, high = min(ends) - 2 * MARGIN_PX, max(ends) + 2 * MARGIN_PX
     for row in sorted(rows, key=lambda row: row["boxes"]):
         half = 0.28 * LABEL_PX * len(row["strategy"])
-        boxes = [
+        centres = [
             (row["boxes"] * width + dx + {"left": half, "right": -half}.get(align, 0.0), dy - row["mean"] * height)
             for align, dx, dy in LABEL_PLACES
         ]
         hidden = [
             (not low < x - half < x + half < high)
             + sum(abs(x - u) < half + w and abs(y - v) < LABEL_PX / 2 + h for u, v, w, h in taken)
-            for x, y in boxes
+            for x, y in centres
         ]
         row["place"] = hidden.index(min(hidden))
-        taken.append((*boxes[row["place"]], half, LABEL_PX / 2))
+        taken.append((*centres[row["place"]], half, LABEL_PX / 2))
 
 
-def _spread(values: Sequence[float], px: float) -> float:
+def _spread(values: Sequence[float], px: int) -> float:
     """Pixels a unit, where the values fill so many."""
     return px / (max(values) - min(values) or 1.0)
 

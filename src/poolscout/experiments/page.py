@@ -14,7 +14,7 @@ from poolscout.experiments.cells import START, seed_path
 from poolscout.experiments.charts import Spec, colours, curve, differences, final, scatter
 from poolscout.experiments.comparison import COSTS, Comparison, Findings, Summary
 from poolscout.experiments.gallery import Galleries, first_picks, galleries
-from poolscout.experiments.results import METRICS, Point
+from poolscout.experiments.results import METRICS, RANGE, Point
 from poolscout.experiments.sentences import Setting, Told, focus, p_words, signed, target_words, tell
 from poolscout.experiments.statistics import Interval, Paired
 from poolscout.pool.shortlist_stage import pool_path
@@ -104,6 +104,7 @@ def _render(
         strategy_colours=colour_of,
         against=_against(findings, setting.baselines),
         classes=_class_table(findings),
+        sizes=_size_table(findings),
         targets=_targets(findings),
         beside=_beside(kind, config, findings),
         statements=_statements(findings) if kind == "loop" else [],
@@ -157,6 +158,15 @@ def _class_table(findings: Findings) -> dict[str, Any]:
         cells = [{"AP50": full.get(f"AP50 {n}"), "AP": full.get(f"AP {n}"), "labelled": None} for n in names]
         rows.append({"title": "whole pool", "cells": cells})
     return {"names": names, "rows": rows}
+
+
+def _size_table(findings: Findings) -> dict[str, Any]:
+    """AP of each range of box sizes, of which wMAP is the mean."""
+    keys = list(dict.fromkeys(key for one in findings.summaries for key in one.final if key.startswith(RANGE)))
+    rows = [{"title": one.title, "cells": [one.final.get(key) for key in keys]} for one in findings.summaries]
+    if findings.full and rows:
+        rows.append({"title": "whole pool", "cells": [findings.full.get(key) for key in keys]})
+    return {"names": [key.removeprefix(RANGE).split(", ") for key in keys], "rows": rows}
 
 
 def _targets(findings: Findings) -> list[tuple[float, str]]:

@@ -17,6 +17,7 @@ from poolscout.tables.atomic import atomic_path
 from poolscout.tables.runfolder import read_json
 
 METRICS = ("wMAP", "AP50", "AP")
+RANGE = "sizes "  # begins the name of the AP of a range of box sizes
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Point:
         boxes: labelled boxes, of the unique images.
         sequences: recordings that the labelled images come from.
         steps: optimiser steps of each member.
-        figures: wMAP, AP50, AP, and `AP50 CLASS`, `AP CLASS`: means over the members; None without ground truth.
+        figures: wMAP, AP50, AP, `AP50 CLASS`, `AP CLASS`, and `sizes RANGE`, the AP of a range of box sizes (wMAP is
+            the mean of these): means over the members; None without ground truth.
     """
 
     seed: int
@@ -71,10 +73,18 @@ def _point(arm: Path, seed: int, name: str, number: int, labels: Path) -> Iterat
     figures: dict[str, float | None] = {metric: mean.get(metric) for metric in METRICS}
     for cls, values in (mean.get("per_class") or {}).items():
         figures |= {f"{metric} {cls}": values[metric] for metric in ("AP50", "AP")}
+    figures |= {RANGE + _range_words(bucket): bucket["AP"] for bucket in mean.get("per_bucket") or ()}
     yield Point(
         seed, name, number, metrics["images"]["labelled"], metrics["images"]["unique"], metrics["boxes"],
         metrics["boxes_per_class"], metrics["sequences"], _steps(folder / "models"), figures,
     )  # fmt: skip
+
+
+def _range_words(bucket: Mapping[str, Any]) -> str:
+    """up to 205 px², 1,650 boxes."""
+    low, high = (None if bucket[key] is None else f"{bucket[key]:,.0f}" for key in ("low_px2", "high_px2"))
+    between = f"above {low}" if high is None else f"{low} to {high}" if bucket["low_px2"] else f"up to {high}"
+    return f"{between} px², {bucket['n_boxes']:,} boxes"
 
 
 def _steps(models: Path) -> int:

@@ -14,7 +14,7 @@ from poolscout.embedding import embed_pool, load_backbone, pretrained_weights
 from poolscout.engine import Executor, open_executor
 from poolscout.engine.progress import Progress, SilentProgress
 from poolscout.errors import ConfigError, nearest, some
-from poolscout.experiments.cells import FULL, embeddings_path, open_cells, open_experiment, play, play_start
+from poolscout.experiments.cells import FULL, embedding_pass_path, open_cells, open_experiment, play, play_start
 from poolscout.experiments.comparison import Findings, compare
 from poolscout.experiments.look_alikes import check_look_alikes
 from poolscout.experiments.page import write_page
@@ -148,7 +148,7 @@ def check_split(folder: RunFolder, world: World, config: ExperimentRunConfig) ->
 def embed(folder: RunFolder, world: World, config: ExperimentRunConfig, progress: Progress, executor: Executor) -> None:
     """The pool's embeddings by other backbones, once for all cells."""
     for name, backbone_name in config.experiment.embeddings.items():
-        at = embeddings_path(folder.path, name).parent
+        at = embedding_pass_path(folder.path, name)
         weights = pretrained_weights(backbone_name, progress.say)
         backbone = load_backbone(backbone_name, weights, None, None, resolve_device(config.device, config.engine))
         inputs = {"weights": backbone.weights, "pool": file_hash(world.pool_path)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from poolscout.experiments.comparison import COSTS, Comparison, Findings, Summary
 from poolscout.experiments.presets import RECOMMENDED
+from poolscout.experiments.results import RANGE
 from poolscout.experiments.statistics import LOW, Interval, Paired
 
 LEVEL = 0.05
@@ -175,7 +176,7 @@ def _not_better(findings: Findings, setting: Setting, base: str) -> list[str]:
 
 
 def _per_image_only(findings: Findings, setting: Setting) -> list[str]:
-    """Those that win for their images, and have more boxes to thank for it."""
+    """Those that win for their images, and not for their boxes."""
     by_name, sentences = {one.name: one for one in findings.summaries}, []
     for one in findings.comparisons:
         images, boxes = one.area["images"], one.area["boxes"]
@@ -183,29 +184,36 @@ def _per_image_only(findings: Findings, setting: Setting) -> list[str]:
         if one.strategy in setting.baselines or not wins or (boxes is not None and boxes.verdict == "better"):
             continue
         ours, theirs = by_name[one.strategy], by_name[one.baseline]
-        if ours.cost["boxes"].mean <= theirs.cost["boxes"].mean:
-            continue
-        why = "" if boxes is not None else " (the curves share no range of boxes)"
+        if boxes is None:
+            per_box = "per box nothing can be said (not in every seed do the curves share a range of boxes)"
+        else:
+            per_box = "per box it loses" if boxes.verdict == "worse" else "per box no difference was shown"
         sentences.append(
-            f"{ours.title} wins over {theirs.title} per image but not per box{why}: its labels have "
+            f"{ours.title} wins over {theirs.title} per image; {per_box}: its labels have "
             f"{ours.cost['boxes'].mean:,.0f} boxes, those of {theirs.title} {theirs.cost['boxes'].mean:,.0f}."
         )
     return sentences
 
 
 def _classes(findings: Findings, setting: Setting) -> list[str]:
+    """The classes, and the ranges of box sizes, in which the strategy in focus is not ahead."""
     ours, base = focus(findings, setting.baselines), _first_baseline(findings, setting)
     if ours is None or base is None:
         return []
-    names = [key for key in ours.final if key.startswith("AP ") and key in base.final]
-    behind = [key for key in names if ours.final[key].mean <= base.final[key].mean]
-    if not behind:
-        return []
-    each = [f"{key[3:]} ({ours.final[key].mean:.3f} against {base.final[key].mean:.3f})" for key in behind]
-    return [
-        f"Classes in which {ours.title} is not above {base.title} (mean AP, not tested): {listed(each)}; "
-        f"{len(behind)} of {len(names)}."
-    ]
+    sentences = []
+    for words, prefix in (("Classes", "AP "), ("Sizes", RANGE)):
+        names = [key for key in ours.final if key.startswith(prefix) and key in base.final]
+        behind = [key for key in names if ours.final[key].mean <= base.final[key].mean]
+        each = [
+            f"{key.removeprefix(prefix)} ({ours.final[key].mean:.3f} against {base.final[key].mean:.3f})"
+            for key in behind
+        ]
+        if behind:
+            sentences.append(
+                f"{words} in which {ours.title} is not above {base.title} (mean AP, not tested): {listed(each)}; "
+                f"{len(behind)} of {len(names)}."
+            )
+    return sentences
 
 
 def _reached(findings: Findings, setting: Setting) -> list[str]:
