@@ -50,8 +50,8 @@ class AbFindings:
         reference: test → figure → interval, of the models without any arm.
         differences: (arm, other) → figure → the difference on `both`, p corrected over the arms and the figures of the
             wanted classes, and by itself over all other figures.
-        ratio: (other, arm) → test → figure → how many times the gain of the arm named first the other's is; None where
-            the first one's gain may be 0 or less.
+        ratio: (other, arm) → test → figure → how many times the gain of the arm named first the other's is; without an
+            upper end where the first one's gain may be 0, None where nothing can be said.
         words: what is most asked for, in sentences.
     """
 
@@ -114,6 +114,14 @@ def class_keys(figures: Iterable[str]) -> list[str]:
     return [key for key in figures if key.startswith(of_class(""))]
 
 
+def times_words(ratio: Interval) -> str:
+    """1.6 times (1.2 … 2.6); 3.2 times (at least 1.9)."""
+    if ratio.low is None:
+        return f"{ratio.mean:.1f} times"
+    between = f"at least {ratio.low:.1f}" if ratio.high is None else f"{ratio.low:.1f} … {ratio.high:.1f}"
+    return f"{ratio.mean:.1f} times ({between})"
+
+
 def plain(found: AbFindings) -> dict[str, Any]:
     """For JSON."""
     differences = {f"{a} − {b}": {k: asdict(v) for k, v in of.items()} for (a, b), of in found.differences.items()}
@@ -159,9 +167,8 @@ def _differences(
     """Each family of figures is corrected by itself."""
     found: dict[tuple[str, str], dict[str, Paired]] = {pair: {} for pair in pairs}
     for keys in families:
-        raw = {f"{a}\n{b}\n{key}": paired(values[a][BOTH][key], values[b][BOTH][key]) for a, b in pairs for key in keys}
-        for name, one in corrected(raw).items():
-            a, b, key = name.split("\n")
+        raw = {(a, b, key): paired(values[a][BOTH][key], values[b][BOTH][key]) for a, b in pairs for key in keys}
+        for (a, b, key), one in corrected(raw).items():
             found[a, b][key] = one
     return found
 
@@ -190,9 +197,10 @@ def _in_words(
         told = "over the reference model " + ", ".join(f"{name} {percent(of[name].gain[BOTH][key])}" for name in (a, b))
     ratio, tested = ratios[b, a][BOTH].get(key), differences[a, b][key]
     if ratio is None:
-        times = f"no multiple is told, as {a} may have gained nothing"
+        theirs = of[a].gain[BOTH][key]
+        gained = "gained" if theirs is not None and theirs.mean <= 0 else "may have gained"
+        times = f"no multiple is told, as {a} {gained} nothing"
     else:
-        between = "" if ratio.low is None else f" ({ratio.low:.1f} … {ratio.high:.1f})"
-        times = f"{b} gains {ratio.mean:.1f} times as much as {a}{between}"
+        times = f"{b} gains {times_words(ratio)} as much as {a}"
     said = {"better": f"{a} is better", "worse": f"{b} is better"}.get(tested.verdict, tested.verdict)
     return f"{key}: {told}; {times}; {said} (p = {tested.p_told:.3f})"

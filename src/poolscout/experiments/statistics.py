@@ -25,7 +25,10 @@ Key = TypeVar("Key")
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean over n seeds and its 95 % bootstrap interval; with a single seed the interval is not known (None)."""
+    """A mean over n seeds and its 95 % bootstrap interval; with a single seed the interval is not known (None).
+
+    Of a multiple, `high` alone may be None: there is no upper end.
+    """
 
     mean: float
     low: float | None
@@ -118,8 +121,9 @@ def gain_ratio(ours: Figures, theirs: Figures, reference: Figures, seed: int = 0
         seed: of the resamples.
 
     Returns:
-        3.0 means three times the gain; None where they may have gained nothing: where the interval of their gain
-        holds 0 or less, a multiple of it means nothing.
+        3.0 means three times the gain. Where the interval of their gain holds 0, the multiple has no upper end (None);
+        its lower one is the largest k for which the interval of our gain less k times theirs stays above 0 (Fieller
+        1954). None where they gained nothing, where not even our gain stays above 0, and of a single seed.
 
     Raises:
         DataError: different numbers of seeds, or NaN.
@@ -127,12 +131,21 @@ def gain_ratio(ours: Figures, theirs: Figures, reference: Figures, seed: int = 0
     a, b, base = _checked(ours), _checked(theirs), _checked(reference)
     _check_pairs(a, b)
     _check_pairs(a, base)
-    if len(b) == 1:
+    n, ours_gain, their_gain = len(a), a - base, b - base
+    if n == 1 or their_gain.mean() <= 0:
         return None
-    (gains,) = _resampled(len(b), seed, b - base)
-    if not np.quantile(gains, (1 - CONFIDENCE) / 2) > 0:  # as the lower end that `relative_gain` tells
+    over, under = _resampled(n, seed, ours_gain, their_gain)
+    tail, ratio = (1 - CONFIDENCE) / 2, float(ours_gain.mean() / their_gain.mean())
+    if np.quantile(under, tail) > 0:  # as the lower end that `relative_gain` tells
+        return _ratio_of_means(ours_gain, their_gain, seed)
+
+    def lower(k: float) -> float:
+        """Falls from where nothing is taken off to a mean of 0."""
+        return float(np.quantile(over - k * under, tail))
+
+    if ratio <= 0 or lower(0) <= 0:
         return None
-    return _ratio_of_means(a - base, b - base, seed)
+    return Interval(ratio, float(optimize.bisect(lower, 0, ratio, xtol=1e-3)), None, n)
 
 
 def _ratio_of_means(tops: Float[np.ndarray, " n"], bottoms: Float[np.ndarray, " n"], seed: int) -> Interval:
