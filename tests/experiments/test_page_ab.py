@@ -7,7 +7,7 @@ import json
 import pytest
 
 from poolscout.experiments.ab import run_ab
-from poolscout.experiments.ab_findings import AbFindings, ArmResult
+from poolscout.experiments.ab_findings import AbFindings, ArmResult, times_words
 from poolscout.experiments.ab_page import write_ab_page_again
 from poolscout.experiments.ab_sentences import tell_ab
 from poolscout.experiments.statistics import Interval, Paired
@@ -50,6 +50,12 @@ def test_what_no_arm_gained_is_said_too() -> None:
         "A true difference in a class's wMAP between manual and al of 0.012 would have been found"
     )
     assert "at least 6 seeds" in tell_ab(findings_of(repeats=3), "What.", ["person"]).power[0]
+
+
+def test_a_multiple_without_an_upper_end_is_told_by_its_lower_one() -> None:
+    assert times_words(Interval(34.0, 3.94, None, 10)) == "at least 3.9 times"
+    assert times_words(Interval(1.62, 1.2, 2.6, 10)) == "1.6 times (1.2 … 2.6)"
+    assert times_words(Interval(2.0, None, None, 1)) == "2.0 times"
 
 
 @pytest.fixture(scope="module")

@@ -115,11 +115,10 @@ def class_keys(figures: Iterable[str]) -> list[str]:
 
 
 def times_words(ratio: Interval) -> str:
-    """1.6 times (1.2 … 2.6); 3.2 times (at least 1.9)."""
-    if ratio.low is None:
-        return f"{ratio.mean:.1f} times"
-    between = f"at least {ratio.low:.1f}" if ratio.high is None else f"{ratio.low:.1f} … {ratio.high:.1f}"
-    return f"{ratio.mean:.1f} times ({between})"
+    """1.6 times (1.2 … 2.6); at least 1.9 times, as the mean over what may be nothing may be anything."""
+    if ratio.low is not None and ratio.high is None:
+        return f"at least {ratio.low:.1f} times"
+    return f"{ratio.mean:.1f} times" + ("" if ratio.low is None else f" ({ratio.low:.1f} … {ratio.high:.1f})")
 
 
 def plain(found: AbFindings) -> dict[str, Any]:

@@ -236,9 +236,9 @@ def _by_name(findings: Findings) -> dict[str, Summary]:
 
 def _between(of: Interval | None, digits: int = 3) -> str:
     """The interval in words."""
-    if of is None or of.low is None:
+    if of is None or of.low is None or of.high is None:
         return ""
-    return f"at least {of.low:.{digits}f}" if of.high is None else f"{of.low:.{digits}f} … {of.high:.{digits}f}"
+    return f"{of.low:.{digits}f} … {of.high:.{digits}f}"
 
 
 def _between_signed(of: Interval, digits: int = 3) -> str:
