@@ -52,6 +52,8 @@ class AbConfig(Room):
     def _new_images_are_picked(cls, learning: StrategyConfig | None) -> StrategyConfig | None:
         if learning is not None and learning.over != "unlabelled":
             raise ValueError(f"both arms pick new images: over: unlabelled; got {learning.over}")
+        if learning is not None and learning.knows_labels:
+            raise ValueError("what picks as al has not seen the labels: knows_labels: false; got true")
         return learning
 
 

@@ -180,6 +180,8 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
         run_picking_ab(config_of(data, where="nigth"), tmp_path / "out")
     with pytest.raises(ConfigError, match="both arms pick new images"):
         config_of(data, learning={"over": "all"})
+    with pytest.raises(ConfigError, match="has not seen the labels"):
+        config_of(data, learning={"knows_labels": True})
     assert not (tmp_path / "out" / "seeds").exists()
     with pytest.raises(DataError, match="fewer new images than an arm picks"):
         run_picking_ab(config_of(data, where="night AND frame = 0 AND image_id < 'pool-064'"), tmp_path / "out")

@@ -226,6 +226,11 @@ def test_the_tables_of_the_paper_are_settled(kind: str, data: Path, tmp_path: Pa
     for strategy in strategies.values():
         assert config.selection_of(strategy).n == config.selection.n
         assert strategy.title
+    # what is saved is what was compared, whatever a later release compares by default
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    saved = load_experiment(tmp_path / "run.yaml")
+    assert list(saved.experiment.strategies or {}) == list(strategies)
+    assert settled("loop" if kind == "loop" else "scoring", saved) == (config, strategies)
 
 
 def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path) -> None:

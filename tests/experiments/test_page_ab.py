@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -52,6 +53,11 @@ def test_what_no_arm_gained_is_said_too() -> None:
     assert "at least 6 seeds" in tell_ab(findings_of(repeats=3), "What.", ["person"]).power[0]
 
 
+def test_given_selections_are_said_to_be_the_same_in_all_repeats() -> None:
+    assert tell_ab(replace(findings_of(), same_picks=True), "What.", []).power[-1].startswith("All repeats split the s")
+    assert "All repeats" not in tell_ab(findings_of(), "What.", []).power[-1]
+
+
 def test_a_multiple_without_an_upper_end_is_told_by_its_lower_one() -> None:
     assert times_words(Interval(34.0, 3.94, None, 10)) == "at least 3.9 times"
     assert times_words(Interval(1.62, 1.2, 2.6, 10)) == "1.6 times (1.2 … 2.6)"
@@ -73,7 +79,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
 
 def test_the_page_has_gains_cost_and_both_galleries(page: Page) -> None:
     assert list(page.charts) == ["gain-0", "gain-1", "gain-2"]
-    for words in ("manual (24 images) and al (23 images)", "Every figure", "seconds_per_box", "5.94", "arms/arms.json"):
+    for words in (
+        "manual (24 images of ",
+        " min) and al (23 images of ",
+        "Every figure",
+        "seconds_per_box",
+        "5.94",
+        "arms/arms.json",
+    ):
         assert words in page.text
     assert page.text.count("images from") == 2
     assert len(page.all("figure", class_="card")) == 24

@@ -94,7 +94,7 @@ def run_picking_ab(
 
 
 def settled(config: ExperimentRunConfig) -> tuple[ExperimentRunConfig, StrategyConfig]:
-    """The config with what the experiment fixes, and the strategy that picks as al."""
+    """The config with what the experiment fixes, and the strategy that picks as al, which it holds too."""
     if not config.experiment.ab.classes:
         raise ConfigError(
             "experiment.ab.classes: the wanted classes are not named", got="none",
@@ -103,7 +103,9 @@ def settled(config: ExperimentRunConfig) -> tuple[ExperimentRunConfig, StrategyC
     learning = config.experiment.ab.learning or by_turns(config)
     scorer = learning.choice or ScorerChoice(scorer="entropy")
     scoring = config.scoring.model_copy(update={"scorers": (scorer,), "over": "unlabelled"})
-    return config.model_copy(update={"rounds": 1, "scoring": scoring}), learning
+    compared = config.experiment.ab.model_copy(update={"learning": learning})
+    experiment = config.experiment.model_copy(update={"ab": compared})
+    return config.model_copy(update={"rounds": 1, "scoring": scoring, "experiment": experiment}), learning
 
 
 def _check_wanted(config: ExperimentRunConfig, world: World) -> None:

@@ -63,6 +63,11 @@ class AbCells:
         shared = without(self.world.pool, self.arms[repeat].reference, sides.sequences)
         return sorted({*shared, *sides.learnt.get(name, ())})
 
+    @property
+    def same_picks(self) -> bool:
+        """Whether all repeats split the same selections, which somebody brought."""
+        return self.splits == 1 and all(of is self.arms[0] for of in self.arms)
+
     def repeat(self, repeat: int) -> Path:
         """Folder of a repeat."""
         return self.world.folder.path / "repeats" / f"repeat-{repeat:03d}"
@@ -119,7 +124,13 @@ def figures(cells: AbCells, repeat: int, name: str) -> dict[str, dict[str, Any]]
         if known.num_rows:
             sizes, how = sizes_of(_rows(world.pool, ids)), cells.config.evaluation
             found[arm] = evaluate(
-                boxes, _rows(detections, ids), sizes, world.classes, cells.config.training.members, how.size_buckets
+                boxes,
+                _rows(detections, ids),
+                sizes,
+                world.classes,
+                cells.config.training.members,
+                how.size_buckets,
+                how.least_boxes,
             ).mean.to_json()
     return found
 

@@ -53,6 +53,7 @@ class AbFindings:
         ratio: (other, arm) → test → figure → how many times the gain of the arm named first the other's is; without an
             upper end where the first one's gain may be 0, None where nothing can be said.
         words: what is most asked for, in sentences.
+        same_picks: the repeats split the same selections, which somebody brought.
     """
 
     repeats: int
@@ -61,6 +62,7 @@ class AbFindings:
     differences: dict[tuple[str, str], dict[str, Paired]]
     ratio: Ratios
     words: tuple[str, ...]
+    same_picks: bool = False
 
 
 def conclude(cells: AbCells) -> AbFindings:
@@ -96,7 +98,8 @@ def conclude(cells: AbCells) -> AbFindings:
     reference = {test: {key: mean_interval(of) for key, of in base[test].items()} for test in tests}
     told = of_wanted or class_keys(base[BOTH])
     words = tuple(_in_words(a, b, key, reference[BOTH], arms, differences, ratio) for a, b in pairs for key in told)
-    return AbFindings(len(cells.arms) // cells.splits, reference, arms, differences, ratio, words)
+    repeats = len(cells.arms) // cells.splits
+    return AbFindings(repeats, reference, arms, differences, ratio, words, cells.same_picks)
 
 
 def of_class(cls: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import altair as alt
 
@@ -36,7 +37,8 @@ def write_ab_page(cells: AbCells, findings: AbFindings) -> Path:
     out = cells.world.folder.path
     path = out / FILE_NAME
     write_json(out / "ab.json", plain(findings))
-    write_text(path, _render(cells, findings, tell_ab(findings, _what(cells, findings), _wanted(cells)), out))
+    told = tell_ab(findings, _what(cells, findings), _wanted(cells))
+    write_text(path, _render(cells, findings, told, out))
     return path
 
 
@@ -89,8 +91,7 @@ def _render(cells: AbCells, findings: AbFindings, told: Told, out: Path) -> str:
 
 
 def _what(cells: AbCells, findings: AbFindings) -> str:
-    n = {name: len(of) for name, of in cells.arms[0].picked.items()}
-    arms = " and ".join(f"{name} ({count:,} images)" for name, count in n.items())
+    arms = " and ".join(f"{arm.name} ({_cost_words(arm.cost)})" for arm in findings.arms)
     share = cells.config.experiment.ab.held_out
     splits = f", the mean of {cells.splits} splits each" if cells.splits > 1 else ""
     return (
@@ -98,6 +99,12 @@ def _what(cells: AbCells, findings: AbFindings) -> str:
         f"{len(cells.arms[0].reference):,} images, {findings.repeats} times{splits}: about "
         f"{100 * (1 - share):.0f} % of each arm is learnt from, the rest, whole sequences, is measured on."
     )
+
+
+def _cost_words(cost: Mapping[str, Any]) -> str:
+    """240 images of 13 sequences, 1,744 boxes, 145 min."""
+    minutes = f", {cost['minutes']:,.0f} min" if cost["minutes"] else ""
+    return f"{cost['images']:,.0f} images of {cost['sequences']:,.0f} sequences, {cost['boxes']:,.0f} boxes{minutes}"
 
 
 def arm_colours(names: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,11 @@ from poolscout.experiments.ab_findings import AbFindings, class_keys, keys_of
 from poolscout.experiments.sentences import NOT_SHOWN, Told, listed, percent, seen_words, too_few
 from poolscout.experiments.statistics import Interval
 
+SAME_PICKS = (
+    "All repeats split the same selections: p and intervals speak of these, over splits and initial weights, and not "
+    "of what the ways of selecting would pick another time."
+)
+
 
 def tell_ab(findings: AbFindings, what: str, wanted: Sequence[str]) -> Told:
     """All sentences.
@@ -18,7 +23,9 @@ def tell_ab(findings: AbFindings, what: str, wanted: Sequence[str]) -> Told:
         wanted: classes that the arms were picked for; none: all.
     """
     keys = wanted_keys(findings, wanted)
-    return Told(what, [*findings.words, *_own_parts(findings, keys)], _not_helped(findings), [], _power(findings, keys))
+    gained = [*findings.words, *_own_parts(findings, keys)]
+    limits = [*_power(findings, keys), *([SAME_PICKS] if findings.same_picks else [])]
+    return Told(what, gained, _not_helped(findings), [], limits)
 
 
 def wanted_keys(findings: AbFindings, wanted: Sequence[str]) -> list[str]:
@@ -77,6 +84,6 @@ def _power(findings: AbFindings, keys: Sequence[str]) -> list[str]:
     for (a, b), of in findings.differences.items():
         found = [d for key in keys if key in of and (d := of[key].detectable) is not None]
         if found:
-            words = seen_words(found, n, m).replace("the strategy", "the class")
+            words = seen_words(found, n, m, "class")
             sentences.append(f"A true difference in a class's wMAP between {a} and {b} of {words}")
     return [*sentences, NOT_SHOWN] if sentences else []

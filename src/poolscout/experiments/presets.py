@@ -38,7 +38,7 @@ def sampling(config: ExperimentRunConfig) -> Strategies:
 
 
 def diversity(config: ExperimentRunConfig) -> Strategies:
-    """Table III: k-means++, core-set and OMP, Euclidean and cosine, on own and other embeddings; top-N and random."""
+    """Table III: k-means++, core-set and OMP, the latter also cosine, on own and other embeddings; top-N and random."""
     named = {}
     for embeddings in ("own", *config.experiment.embeddings):
         for sampler, metrics in (("kmeans++", ("euclidean",)), ("coreset", METRICS), ("omp", METRICS)):

@@ -94,7 +94,7 @@ def _steps(models: Path) -> int:
 
 
 def check_effort(points: Iterable[Point]) -> None:
-    """Refuse to compare what was trained unequally: strategies of a round have the same steps and members.
+    """Refuse to compare what was trained unequally: strategies of a round have the same steps.
 
     Raises:
         DataError: names the cells.

@@ -77,7 +77,8 @@ def run_experiment(
 
 
 def settled(kind: str, config: ExperimentRunConfig) -> tuple[ExperimentRunConfig, dict[str, StrategyConfig]]:
-    """The config with what the experiment fixes, and its strategies by name."""
+    """The config with what the experiment fixes, and its strategies by name, which it holds too: the saved config is
+    the experiment's, whatever a later release compares by default."""
     check_kind(kind)
     if kind in ONE_ROUND:
         config = config.model_copy(update={"rounds": 1})
@@ -91,7 +92,8 @@ def settled(kind: str, config: ExperimentRunConfig) -> tuple[ExperimentRunConfig
     # What no strategy ranks by is not computed.
     choices = tuple(dict.fromkeys(s.choice for s in strategies.values() if s.choice is not None))
     scoring = config.scoring.model_copy(update={"scorers": choices or (ScorerChoice(scorer="entropy"),)})
-    return config.model_copy(update={"scoring": scoring}), strategies
+    compared = config.experiment.model_copy(update={"strategies": strategies})
+    return config.model_copy(update={"scoring": scoring, "experiment": compared}), strategies
 
 
 def check_strategies(config: ExperimentRunConfig, strategies: dict[str, StrategyConfig], world: World) -> None:

@@ -286,10 +286,10 @@ def too_few(n_seeds: int, comparisons: int) -> list[str]:
     ]
 
 
-def seen_words(detectable: Sequence[float], n_seeds: int, comparisons: int) -> str:
+def seen_words(detectable: Sequence[float], n_seeds: int, comparisons: int, of: str = "strategy") -> str:
     """How large a difference so many seeds would have found."""
     low, high = f"{min(detectable):.3f}", f"{max(detectable):.3f}"
-    between = low if low == high else f"{low} to {high} (depending on the strategy)"
+    between = low if low == high else f"{low} to {high} (depending on the {of})"
     corrected = f"; corrected for {comparisons}, it must be larger" if comparisons > 1 else ""
     return f"{between} would have been found in 4 of 5 experiments with {n_seeds} seeds, by one test{corrected}."
 
