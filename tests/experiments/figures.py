@@ -37,7 +37,7 @@ def make_points(
                 cost = (n, n, boxes, {"car": boxes - 5, "person": 5}, 4 + number, 50)
                 points.append(Point(seed, name, number, *cost, figures))
         if full is not None:
-            cost = (100, 100, 400, {"car": 380, "person": 20}, 20, 50)
+            cost = (100, 100, 400, {"car": 380, "person": 20}, 20, 125)
             points.append(Point(seed, FULL, 0, *cost, _figures(full, full)))
     return points
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from poolscout.experiments.cells import FULL
 from poolscout.experiments.comparison import Findings, compare
 from poolscout.experiments.presets import RECOMMENDED
 from poolscout.experiments.sentences import NOT_SHOWN, Setting, Told, focus, listed, signed, tell
@@ -116,6 +117,19 @@ def test_classes_and_sizes_that_did_not_gain_are_named() -> None:
         "Sizes in which xu-xl is not above random (mean AP, not tested): up to 205 px², 1,650 boxes (0.000 against "
         "0.240); 1 of 2." in of.not_helped
     )
+
+
+def test_a_whole_pool_that_was_trained_less_is_called_too_easy_a_target() -> None:
+    # the last round has 40 images, the whole pool 100: 50 steps are 1.25 and 0.5 an image
+    points = make_points({"random": 0.02, "good": 0.08})
+    told_of = {
+        steps: tell(compare([replace(p, steps=steps) if p.strategy == FULL else p for p in points],
+                            {"random": "random", "good": "good"}, ["random"], 2), SETTING).reached[0]
+        for steps in (50, 112, 113)
+    }  # fmt: skip
+    assert told_of[50].startswith("The whole pool was trained 0.5 steps an image, the last round 1.2: trained as long")
+    assert told_of[112].startswith("The whole pool was trained 1.1 steps")
+    assert told_of[113].startswith("80 % of the whole pool's wMAP")
 
 
 def test_targets_tell_images_boxes_and_seeds() -> None:

@@ -68,6 +68,7 @@ class Findings:
         seeds: those of which all cells are finished; only these count.
         full: metric → interval of the members trained on the whole pool; None without them.
         per_round: strategy → for each round, wMAP, AP50 and AP, images, boxes → interval.
+        steps_an_image: of the training on the whole pool, and of the last round's; None without the whole pool.
     """
 
     seeds: tuple[int, ...]
@@ -75,6 +76,7 @@ class Findings:
     comparisons: tuple[Comparison, ...]
     full: dict[str, Interval] | None
     per_round: dict[str, list[dict[str, Interval]]]
+    steps_an_image: tuple[float, float] | None = None
 
 
 def compare(
@@ -121,7 +123,7 @@ def compare(
     per_round = {
         name: [_round(curves[name], seeds, number) for number in range(rounds + 1)] for name in titles
     }  # fmt: skip
-    return Findings(seeds, summaries, comparisons, full, per_round)
+    return Findings(seeds, summaries, comparisons, full, per_round, _steps_an_image(points, rounds))
 
 
 def _areas_apart(
@@ -202,6 +204,12 @@ def _full(points: Sequence[Point], seeds: Sequence[int]) -> dict[str, Interval] 
     metrics = [key for key in ends[0].figures if all(end.figures.get(key) is not None for end in ends)]
     found = {key: mean_interval([_value(end, key) for end in ends]) for key in metrics}
     return found | {cost: mean_interval([_COST[cost](end) for end in ends]) for cost in COSTS}
+
+
+def _steps_an_image(points: Sequence[Point], rounds: int) -> tuple[float, float] | None:
+    full = [point for point in points if point.strategy == FULL]
+    last = [point for point in points if point.strategy != FULL and point.round == rounds]
+    return (full[0].steps / full[0].images, last[0].steps / last[0].images) if full and last else None
 
 
 def _value(point: Point, metric: str) -> float:

@@ -12,6 +12,7 @@ from poolscout.experiments.statistics import LOW, Interval, Paired
 
 LEVEL = 0.05
 NOT_SHOWN = "“No difference shown” is not “no difference”: it may be as large as that."
+LESS_EFFORT = 0.9  # of the strategies' steps an image
 FIRST = 3  # sentences of each kind in brief
 IN_FULL = 3  # strategies of a sentence that are told with interval and p
 MEASURES: dict[str, Callable[[Comparison], Paired | None]] = {
@@ -80,7 +81,7 @@ def tell(findings: Findings, setting: Setting) -> Told:
             *_classes(findings, setting),
             *([] if nothing else _unreached(findings, setting)),
         ],
-        [] if nothing else _reached(findings, setting),
+        [] if nothing else [*_whole_pool_s_effort(findings), *_reached(findings, setting)],
         _power(findings, setting, bases),
     )
 
@@ -214,6 +215,17 @@ def _classes(findings: Findings, setting: Setting) -> list[str]:
                 f"{len(behind)} of {len(names)}."
             )
     return sentences
+
+
+def _whole_pool_s_effort(findings: Findings) -> list[str]:
+    """That targets are too easy where the whole pool was trained less for each of its images than the strategies."""
+    full, last = findings.steps_an_image or (0.0, 0.0)
+    if full >= LESS_EFFORT * last:
+        return []
+    return [
+        f"The whole pool was trained {full:.2g} steps an image, the last round {last:.2g}: trained as long, the whole "
+        "pool may reach more, so these targets may be too low."
+    ]
 
 
 def _reached(findings: Findings, setting: Setting) -> list[str]:
