@@ -9,7 +9,7 @@ import numpy as np
 from poolscout.experiments.cells import FULL
 from poolscout.experiments.results import RANGE, Point
 
-BOXES = {"random": 3, "greedy": 9, "frugal": 2}  # a picked image; others 4
+BOXES = {"random": 3, "greedy": 9}  # a picked image; others 4
 SMALL, LARGE = "up to 205 px², 1,650 boxes", "above 205 px², 200 boxes"
 
 

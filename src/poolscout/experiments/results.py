@@ -69,7 +69,8 @@ def _point(arm: Path, seed: int, name: str, number: int, labels: Path) -> Iterat
     folder = arm / f"round-{number:03d}"
     if not (folder / "evaluate.manifest.json").exists() or not (folder / "metrics.json").exists():
         return
-    metrics, mean = read_json(folder / "metrics.json"), read_json(folder / "metrics.json").get("mean") or {}
+    metrics = read_json(folder / "metrics.json")
+    mean = metrics.get("mean") or {}
     figures: dict[str, float | None] = {metric: mean.get(metric) for metric in METRICS}
     for cls, values in (mean.get("per_class") or {}).items():
         figures |= {f"{metric} {cls}": values[metric] for metric in ("AP50", "AP")}

@@ -35,6 +35,10 @@ class Interval:
     high: float | None
     n: int
 
+    @property
+    def has_no_upper_end(self) -> bool:
+        return self.low is not None and self.high is None
+
 
 @dataclass(frozen=True)
 class Paired:
@@ -137,7 +141,7 @@ def gain_ratio(ours: Figures, theirs: Figures, reference: Figures, seed: int = 0
     over, under = _resampled(n, seed, ours_gain, their_gain)
     tail, ratio = (1 - CONFIDENCE) / 2, float(ours_gain.mean() / their_gain.mean())
     if np.quantile(under, tail) > 0:  # as the lower end that `relative_gain` tells
-        return _ratio_of_means(ours_gain, their_gain, seed)
+        return Interval(ratio, *_ratio_ends(over, under), n)
 
     def lower(k: float) -> float:
         """Falls from where nothing is taken off to a mean of 0."""
@@ -149,14 +153,17 @@ def gain_ratio(ours: Figures, theirs: Figures, reference: Figures, seed: int = 0
 
 
 def _ratio_of_means(tops: Float[np.ndarray, " n"], bottoms: Float[np.ndarray, " n"], seed: int) -> Interval:
-    """Mean over mean, and percentiles over resampled pairs; those whose lower mean is not above 0 are left out."""
+    """Mean over mean, and its interval over resampled pairs."""
     ratio, n = float(tops.mean() / bottoms.mean()), len(tops)
     if n == 1:
         return Interval(ratio, None, None, 1)
-    over, under = _resampled(n, seed, tops, bottoms)
-    ratios = over[under > 0] / under[under > 0]
-    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
-    return Interval(ratio, low, high, n)
+    return Interval(ratio, *_ratio_ends(*_resampled(n, seed, tops, bottoms)), n)
+
+
+def _ratio_ends(over: Float[np.ndarray, " resamples"], under: Float[np.ndarray, " resamples"]) -> tuple[float, float]:
+    """Percentiles of the ratio of resampled means; those whose lower mean is not above 0 are left out."""
+    low, high = np.quantile(over[under > 0] / under[under > 0], [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]).tolist()
+    return low, high
 
 
 def _resampled(n: int, seed: int, *figures: Float[np.ndarray, " n"]) -> list[Float[np.ndarray, " resamples"]]:

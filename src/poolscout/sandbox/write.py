@@ -96,7 +96,7 @@ def _settings(parameters: Parameters) -> StreetSettings:
 def _write(out_dir: Path, parameters: Parameters, progress: Callable[[int, int], None] | None) -> SandboxSummary:
     write_json(out_dir / "sandbox.json", {"parameters": parameters})
     clips, test_clips, frames_per_clip = (parameters[name] for name in ("clips", "test_clips", "frames_per_clip"))
-    total, done = (clips + test_clips) * frames_per_clip, 0
+    total, done, settings = (clips + test_clips) * frames_per_clip, 0, _settings(parameters)
     parts = {"pool": range(clips), "test": range(FIRST_TEST_CLIP, FIRST_TEST_CLIP + test_clips)}
     written: dict[str, _Part] = {}
     for name, indices in parts.items():
@@ -108,7 +108,7 @@ def _write(out_dir: Path, parameters: Parameters, progress: Callable[[int, int],
                 frames=frames_per_clip,
                 width=parameters["width"],
                 height=parameters["height"],
-                settings=_settings(parameters),
+                settings=settings,
             )
             for _ in part.write(out_dir / "images", index, frames):
                 done += 1
