@@ -120,6 +120,28 @@ def test_a_worker_is_set_up_once(executor: Executor, tmp_path: Path) -> None:
     assert set(times) == {"x"}
 
 
+def fail_at_two_before_one_is_done(folder: Path, n: int, state: str, x: int) -> int:
+    if x == 0:  # with all workers there, 2 does not have to wait for the one that does 1
+        eventually(lambda: [1] * len(list(folder.iterdir())), lambda workers: len(workers) == n)
+    if x == 1:
+        eventually(lambda: [1] * (folder / "failed").exists(), bool, 5)
+        time.sleep(0.3)  # the error is there before the result
+    if x == 2:
+        (folder / "failed").touch()
+        raise DataError("two")
+    return x
+
+
+def test_an_error_waits_for_the_results_before_it(name: str, executor: Executor, tmp_path: Path) -> None:
+    if name == "serial":
+        pytest.skip("it does one after the other")
+    work = partial(fail_at_two_before_one_is_done, tmp_path, 2 if name in REMOTE else 1)
+    results = executor.map(work, range(1000), setup=partial(set_up, tmp_path))
+    assert [next(results) for _ in range(2)] == [0, 1]
+    with pytest.raises(DataError, match="two"):
+        next(results)
+
+
 def fail_to_set_up() -> str:
     raise DataError("no models")
 
@@ -221,8 +243,8 @@ def test_workers_end_with_the_process_that_started_them(name: str, tmp_path: Pat
     assert eventually(lambda: [pid for pid in pids if psutil.pid_exists(pid)], lambda left: not left) == []
 
 
-def eventually(look: Callable[[], list[int]], enough: Callable[[list[int]], bool]) -> list[int]:
-    end = time.monotonic() + 90
+def eventually(look: Callable[[], list[int]], enough: Callable[[list[int]], bool], patience_s: float = 90) -> list[int]:
+    end = time.monotonic() + patience_s
     while not enough(found := look()) and time.monotonic() < end:
         time.sleep(0.1)
     return found

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any, ClassVar
 
 from poolscout.config import EngineConfig
@@ -42,6 +42,7 @@ class _Ahead:
     item: Any
     ref: Any = None
     result: Any = None
+    error: Exception | None = None  # what the function raised; the reader's when it is this item's turn
     is_done: bool = False
     lost: int = 0
 
@@ -96,10 +97,12 @@ class RayExecutor:
                     _listen(mailbox, listener)
                     heard = time.monotonic()
                 while ahead and ahead[0].is_done:
-                    result = ahead.popleft().result
+                    done = ahead.popleft()
+                    if done.error is not None:
+                        raise done.error
                     for item in islice(source, 1):
                         ahead.append(_Ahead(item))
-                    yield result
+                    yield done.result
             if mailbox is not None:
                 _listen(mailbox, listener)
         finally:
@@ -167,12 +170,12 @@ class _Fleet:
         self._lost_idle = 0  # actors that died while they were set up
 
     def hand_out(self, ahead: Iterable[_Ahead]) -> None:
-        """Give what nobody does yet, in order, to the actors that have least to do."""
+        """Give what nobody does yet, in order and up to an error, to the actors that have least to do."""
         while len(self._actors) < self._n:
             handle = self._pool.take()
             self._actors.append(_Actor(handle, handle.set_up.remote(self._work, self._mailbox)))
         able = [actor for actor in self._actors if actor.is_ready]
-        for one in ahead:
+        for one in takewhile(lambda one: one.error is None, ahead):
             actor = min(able, key=lambda a: len(a.doing), default=None)
             if actor is None or len(actor.doing) == ITEMS_AN_ACTOR:
                 break
@@ -184,7 +187,7 @@ class _Fleet:
         """Wait a little for whatever comes, and take note of it: results, actors that are ready, actors that died.
 
         Raises:
-            what the function raised.
+            what setting an actor up raised.
             WorkerLostError: an item's actors were lost too often, or the cluster has had none for minutes.
         """
         import ray
@@ -199,7 +202,13 @@ class _Fleet:
                     _get(actor.started)
                     actor.is_ready = True
                 for one in [one for one in actor.doing if one.ref in came]:
-                    one.result, one.is_done, one.ref = _get(one.ref), True, None
+                    try:
+                        one.result = _get(one.ref)
+                    except _Lost:
+                        raise
+                    except Exception as error:
+                        one.error = error
+                    one.is_done, one.ref = True, None
                     actor.doing.remove(one)
             except _Lost as loss:
                 self._last_loss = str(loss)
