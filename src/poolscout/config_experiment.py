@@ -65,6 +65,10 @@ class ExperimentConfig(Room):
         {}, description="by name, backbones for strategies that use others than their own: e.g. {dino: dinov2_vits14}"
     )
     full: bool = Field(True, description="also train on the labels of the whole pool, for each seed")
+    train_out: bool = Field(
+        False,
+        description="the last round trains as many steps as the whole pool; the rounds before it are there to pick",
+    )
     validation: float = Field(
         0, ge=0, lt=1, description="share of the pool's images, whole sequences, to measure on in place of the test set"
     )

@@ -109,6 +109,16 @@ def test_the_saved_config_gives_the_same_tables_again(finished: Outcome, tmp_pat
     assert rows_of_seed_0(mine) == rows_of_seed_0(theirs)
 
 
+def test_trained_out_the_last_round_takes_the_steps_of_the_whole_pool(data: Path, tmp_path: Path) -> None:
+    # a step an image, 10 at least: 8 and 14 images are labelled, at last 20, and the whole pool has 40
+    steps = {"training__epochs": 4.0, "training__batch_size": 4, "training__max_steps": 100}
+    for train_out, last in ((True, 40), (False, 20)):
+        room = {"seeds": 1, "strategies": {"random": STRATEGIES["random"]}, "train_out": train_out}
+        outcome = run_experiment("loop", config_of(data, tmp_path, experiment=room, **steps), tmp_path / str(train_out))
+        taken = {(p.strategy, p.round): p.steps for p in outcome.points}
+        assert taken == {("random", 0): 10, ("random", 1): 14, ("random", 2): last, ("full", 0): 40}
+
+
 def test_the_same_command_again_does_nothing(finished: Outcome, data: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in (finished.path / "seeds").rglob("*.parquet")}
     run_experiment("loop", config_of(data, tmp_path), finished.path)

@@ -156,7 +156,9 @@ def _looks(cells: Cells, strategy: StrategyConfig) -> bool:
 def _at(cells: Cells, seed: int, number: int, choices: tuple[ScorerChoice, ...], over: str) -> World:
     """The world of a round of a seed; it scores what is asked for."""
     config = cells.config
-    world = at_effort(cells.world, seed, config.labelling.initial + number * config.selection.n)
+    is_trained_out = config.experiment.train_out and number == config.rounds
+    n_labelled = config.labelling.initial + number * config.selection.n
+    world = at_effort(cells.world, seed, cells.world.pool.num_rows if is_trained_out else n_labelled)
     asked = {"over": over} | ({"scorers": choices} if choices else {})
     scoring: ScoringConfig = config.scoring.model_copy(update=asked)
     return replace(world, config=world.config.model_copy(update={"scoring": scoring}))
