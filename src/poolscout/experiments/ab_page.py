@@ -25,6 +25,7 @@ from poolscout.tables.atomic import write_json, write_text
 from poolscout.tables.runfolder import RunFolder, read_json
 
 FILE_NAME = "ab.html"
+FIGURES_NAME = "ab.json"
 
 
 def write_ab_page(cells: AbCells, findings: AbFindings) -> Path:
@@ -36,7 +37,7 @@ def write_ab_page(cells: AbCells, findings: AbFindings) -> Path:
     """
     out = cells.world.folder.path
     path = out / FILE_NAME
-    write_json(out / "ab.json", plain(findings))
+    write_json(out / FIGURES_NAME, plain(findings))
     told = tell_ab(findings, _what(cells, findings), _wanted(cells))
     write_text(path, _render(cells, findings, told, out))
     return path
@@ -51,7 +52,7 @@ def write_ab_page_again(out: Path) -> Path:
     config, given = load_experiment(RunFolder(out).config), out / "arms" / "arms.json"
     seeds, splits = range(config.experiment.seeds), 1 if given.exists() else config.experiment.ab.splits
     if given.exists():
-        kept, names = read_json(given), [arm["name"] for arm in read_json(out / "ab.json")["arms"]]  # in their order
+        kept, names = read_json(given), [arm["name"] for arm in read_json(out / FIGURES_NAME)["arms"]]  # in their order
         arms = [Arms(kept["reference"], {name: kept["arms"][name] for name in names})] * len(seeds)
     else:
         arms = [picked_arms(out, seed) for seed in seeds for _ in range(splits)]

@@ -18,6 +18,7 @@ from poolscout.experiments.statistics import (
 )
 
 COSTS = ("images", "boxes")
+METRIC = "wMAP"  # what is compared
 SHARES_OF_FULL = (0.8, 0.9, 1.0)  # targets where none are set: of the whole pool's mean wMAP
 
 
@@ -81,7 +82,7 @@ class Findings:
 
 def compare(
     points: Sequence[Point], titles: Mapping[str, str], baselines: Sequence[str], rounds: int,
-    targets: Sequence[float] = (), metric: str = "wMAP",
+    targets: Sequence[float] = (),
 ) -> Findings:  # fmt: skip
     """Summaries and paired comparisons of the seeds whose cells are all finished.
 
@@ -91,7 +92,6 @@ def compare(
         baselines: names of the strategies that the others are compared with.
         rounds: how many each strategy has.
         targets: figures whose cost is told.
-        metric: what is compared.
 
     Returns:
         the p of each kind of figure (end, area over images, area over boxes) is corrected over all its comparisons.
@@ -105,18 +105,18 @@ def compare(
     if not seeds:
         return Findings((), (), (), full, {})
     if not targets and full is not None:
-        targets = [share * full[metric].mean for share in SHARES_OF_FULL]
+        targets = [share * full[METRIC].mean for share in SHARES_OF_FULL]
     every = [curve[seed] for curve in curves.values() for seed in seeds]
     limits = {cost: dict.fromkeys(seeds, _shared_range(every, cost)) for cost in COSTS}
-    areas = {name: {cost: _areas(curves[name], limits[cost], cost, metric) for cost in COSTS} for name in titles}
+    areas = {name: {cost: _areas(curves[name], limits[cost], cost) for cost in COSTS} for name in titles}
     summaries = tuple(
-        _summary(name, title, curves[name], seeds, areas[name], targets, metric) for name, title in titles.items()
+        _summary(name, title, curves[name], seeds, areas[name], targets) for name, title in titles.items()
     )
-    ends = {name: [_value(curves[name][seed][-1], metric) for seed in seeds] for name in titles}
+    ends = {name: [_value(curves[name][seed][-1]) for seed in seeds] for name in titles}
     pairs = [(name, base) for base in baselines if base in titles for name in titles if name not in baselines]
     pairs += [(a, b) for i, b in enumerate(baselines) for a in baselines[i + 1 :] if a in titles and b in titles]
     final = corrected({(a, b): paired(ends[a], ends[b]) for a, b in pairs})
-    over = {cost: _areas_apart(pairs, curves, seeds, cost, metric) for cost in COSTS}
+    over = {cost: _areas_apart(pairs, curves, seeds, cost) for cost in COSTS}
     comparisons = tuple(
         Comparison(a, b, final[a, b], {cost: over[cost].get((a, b)) for cost in COSTS}) for a, b in pairs
     )
@@ -127,9 +127,8 @@ def compare(
 
 
 def _areas_apart(
-    pairs: Sequence[tuple[str, str]], curves: Mapping[str, Mapping[int, list[Point]]], seeds: Sequence[int], cost: str,
-    metric: str,
-) -> dict[tuple[str, str], Paired]:  # fmt: skip
+    pairs: Sequence[tuple[str, str]], curves: Mapping[str, Mapping[int, list[Point]]], seeds: Sequence[int], cost: str
+) -> dict[tuple[str, str], Paired]:
     """Differences of area, of the pairs whose curves share costs in every seed.
 
     Each pair in each seed has its own range: one cheap strategy must not leave nothing to compare the others by.
@@ -137,7 +136,7 @@ def _areas_apart(
     found = {}
     for a, b in pairs:
         limits = {seed: _shared_range([curves[a][seed], curves[b][seed]], cost) for seed in seeds}
-        ours, theirs = (_areas(curves[name], limits, cost, metric) for name in (a, b))
+        ours, theirs = (_areas(curves[name], limits, cost) for name in (a, b))
         if ours is not None and theirs is not None:
             found[a, b] = paired(ours, theirs)
     return corrected(found)
@@ -145,7 +144,7 @@ def _areas_apart(
 
 def _summary(
     name: str, title: str, curve: Mapping[int, list[Point]], seeds: Sequence[int],
-    areas: Mapping[str, list[float] | None], targets: Sequence[float], metric: str,
+    areas: Mapping[str, list[float] | None], targets: Sequence[float],
 ) -> Summary:  # fmt: skip
     ends = [curve[seed][-1] for seed in seeds]
     metrics = [key for key in ends[0].figures if all(end.figures.get(key) is not None for end in ends)]
@@ -153,25 +152,25 @@ def _summary(
     classes = ends[0].boxes_per_class
     return Summary(
         name, title, len(seeds),
-        {key: mean_interval([_value(end, key) for end in ends]) for key in metrics},
+        {key: mean_interval([_figure(end, key) for end in ends]) for key in metrics},
         {key: mean_interval([of(end) for end in ends]) for key, of in cost.items()},
         {cls: sum(end.boxes_per_class[cls] for end in ends) / len(ends) for cls in classes},
         {key: None if values is None else mean_interval(values) for key, values in areas.items()},
-        {target: {key: _reached(curve, seeds, key, target, metric) for key in COSTS} for target in targets},
+        {target: {key: _reached(curve, seeds, key, target) for key in COSTS} for target in targets},
     )  # fmt: skip
 
 
 def _round(curve: Mapping[int, list[Point]], seeds: Sequence[int], number: int) -> dict[str, Interval]:
     points = [curve[seed][number] for seed in seeds]
     metrics = [key for key in ("wMAP", "AP50", "AP") if all(p.figures.get(key) is not None for p in points)]
-    found = {key: mean_interval([_value(point, key) for point in points]) for key in metrics}
+    found = {key: mean_interval([_figure(point, key) for point in points]) for key in metrics}
     return found | {cost: mean_interval([_COST[cost](point) for point in points]) for cost in COSTS}
 
 
 def _reached(
-    curve: Mapping[int, list[Point]], seeds: Sequence[int], cost: str, target: float, metric: str
+    curve: Mapping[int, list[Point]], seeds: Sequence[int], cost: str, target: float
 ) -> tuple[float | None, int]:
-    found = [cost_to_reach(*_xy(curve[seed], cost, metric), target) for seed in seeds]
+    found = [cost_to_reach(*_xy(curve[seed], cost), target) for seed in seeds]
     reached = [value for value in found if value is not None]
     return (sum(reached) / len(reached) if reached else None), len(reached)
 
@@ -184,16 +183,16 @@ def _shared_range(curves: Sequence[list[Point]], cost: str) -> tuple[float, floa
 
 
 def _areas(
-    curve: Mapping[int, list[Point]], limits: Mapping[int, tuple[float, float] | None], cost: str, metric: str
+    curve: Mapping[int, list[Point]], limits: Mapping[int, tuple[float, float] | None], cost: str
 ) -> list[float] | None:
     """Of each seed between its limits; None where a seed has none."""
-    found = [area_under(*_xy(curve[seed], cost, metric), *of) for seed, of in limits.items() if of is not None]
+    found = [area_under(*_xy(curve[seed], cost), *of) for seed, of in limits.items() if of is not None]
     return found if len(found) == len(limits) else None
 
 
-def _xy(points: Sequence[Point], cost: str, metric: str) -> tuple[list[float], list[float]]:
+def _xy(points: Sequence[Point], cost: str) -> tuple[list[float], list[float]]:
     """Rising costs, and the figure at each; of rounds that cost nothing the last one counts."""
-    at = {_COST[cost](point): _value(point, metric) for point in points}
+    at = {_COST[cost](point): _value(point) for point in points}
     return list(at), list(at.values())
 
 
@@ -202,7 +201,7 @@ def _full(points: Sequence[Point], seeds: Sequence[int]) -> dict[str, Interval] 
     if not ends:
         return None
     metrics = [key for key in ends[0].figures if all(end.figures.get(key) is not None for end in ends)]
-    found = {key: mean_interval([_value(end, key) for end in ends]) for key in metrics}
+    found = {key: mean_interval([_figure(end, key) for end in ends]) for key in metrics}
     return found | {cost: mean_interval([_COST[cost](end) for end in ends]) for cost in COSTS}
 
 
@@ -212,8 +211,12 @@ def _steps_an_image(points: Sequence[Point], rounds: int) -> tuple[float, float]
     return (full[0].steps / full[0].images, last[0].steps / last[0].images) if full and last else None
 
 
-def _value(point: Point, metric: str) -> float:
-    value = point.figures[metric]
+def _value(point: Point) -> float:
+    return _figure(point, METRIC)
+
+
+def _figure(point: Point, key: str) -> float:
+    value = point.figures[key]
     assert value is not None
     return value
 

@@ -11,7 +11,7 @@ import yaml
 from poolscout.config_experiment import ExperimentRunConfig
 from poolscout.experiments import paper
 from poolscout.experiments.cells import START, seed_path
-from poolscout.experiments.charts import Spec, colours, curve, differences, final, scatter
+from poolscout.experiments.charts import FULL_TITLE, Spec, colours, curve, differences, final, scatter
 from poolscout.experiments.comparison import COSTS, Comparison, Findings, Summary
 from poolscout.experiments.gallery import Galleries, first_picks, galleries
 from poolscout.experiments.results import METRICS, RANGE, Point
@@ -156,7 +156,7 @@ def _class_table(findings: Findings) -> dict[str, Any]:
     if findings.full and rows:
         full = findings.full
         cells = [{"AP50": full.get(f"AP50 {n}"), "AP": full.get(f"AP {n}"), "labelled": None} for n in names]
-        rows.append({"title": "whole pool", "cells": cells})
+        rows.append({"title": FULL_TITLE, "cells": cells})
     return {"names": names, "rows": rows}
 
 
@@ -165,7 +165,7 @@ def _size_table(findings: Findings) -> dict[str, Any]:
     keys = list(dict.fromkeys(key for one in findings.summaries for key in one.final if key.startswith(RANGE)))
     rows = [{"title": one.title, "cells": [one.final.get(key) for key in keys]} for one in findings.summaries]
     if findings.full and rows:
-        rows.append({"title": "whole pool", "cells": [findings.full.get(key) for key in keys]})
+        rows.append({"title": FULL_TITLE, "cells": [findings.full.get(key) for key in keys]})
     return {"names": [key.removeprefix(RANGE).split(", ") for key in keys], "rows": rows}
 
 
