@@ -97,6 +97,11 @@ def test_a_win_per_image_says_what_is_known_per_box() -> None:
         "even wins over random per image; per box no difference was shown: its labels have 140 boxes, those of random "
         "120." in of.not_helped
     )  # fmt: skip
+    both = told({"random": 0.02, "greedy": 0.06, "even": 0.02 * 4 / 3}, noise=0.004)  # an image of greedy has 9 boxes
+    assert (
+        "greedy and even win over random per image; per box no difference was shown: their labels have 140 to 240 "
+        "boxes, those of random 120." in both.not_helped
+    )  # fmt: skip
     points = [
         replace(p, boxes=p.boxes + 100 * (p.strategy == "far" and p.seed == 0)) for p in make_points(GAINS, noise=0.0)
     ]

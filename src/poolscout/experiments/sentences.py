@@ -177,21 +177,31 @@ def _not_better(findings: Findings, setting: Setting, base: str) -> list[str]:
 
 
 def _per_image_only(findings: Findings, setting: Setting) -> list[str]:
-    """Those that win for their images, and not for their boxes."""
-    by_name, sentences = {one.name: one for one in findings.summaries}, []
+    """Those that win for their images, and not for their boxes: a sentence for each baseline and outcome."""
+    by_name, told = {one.name: one for one in findings.summaries}, dict[tuple[str, str], list[Summary]]()
     for one in findings.comparisons:
         images, boxes = one.area["images"], one.area["boxes"]
         wins = one.final.verdict == "better" or (images is not None and images.verdict == "better")
         if one.strategy in setting.baselines or not wins or (boxes is not None and boxes.verdict == "better"):
             continue
-        ours, theirs = by_name[one.strategy], by_name[one.baseline]
         if boxes is None:
             per_box = "per box nothing can be said (not in every seed do the curves share a range of boxes)"
         else:
             per_box = "per box it loses" if boxes.verdict == "worse" else "per box no difference was shown"
+        told.setdefault((one.baseline, per_box), []).append(by_name[one.strategy])
+    sentences = []
+    for (base, per_box), ours in told.items():
+        theirs = by_name[base]
+        if len(ours) == 1:
+            ahead, cost = f"{ours[0].title} wins", f"its labels have {ours[0].cost['boxes'].mean:,.0f} boxes"
+        else:
+            ahead = f"{listed([one.title for one in ours])} win"
+            per_box = per_box.replace("it loses", "they lose")
+            means = [one.cost["boxes"].mean for one in ours]
+            cost = f"their labels have {min(means):,.0f} to {max(means):,.0f} boxes"
         sentences.append(
-            f"{ours.title} wins over {theirs.title} per image; {per_box}: its labels have "
-            f"{ours.cost['boxes'].mean:,.0f} boxes, those of {theirs.title} {theirs.cost['boxes'].mean:,.0f}."
+            f"{ahead} over {theirs.title} per image; {per_box}: {cost}, those of {theirs.title} "
+            f"{theirs.cost['boxes'].mean:,.0f}."
         )
     return sentences
 
