@@ -59,7 +59,7 @@ def test_given_selections_are_said_to_be_the_same_in_all_repeats() -> None:
 
 
 def test_a_multiple_without_an_upper_end_is_told_by_its_lower_one() -> None:
-    assert times_words(Interval(34.0, 3.94, None, 10)) == "at least 3.9 times"
+    assert times_words(Interval(34.0, 3.97, None, 10)) == "at least 3.9 times", "a bound is not rounded up"
     assert times_words(Interval(1.62, 1.2, 2.6, 10)) == "1.6 times (1.2 … 2.6)"
     assert times_words(Interval(2.0, None, None, 1)) == "2.0 times"
 

@@ -119,8 +119,8 @@ def class_keys(figures: Iterable[str]) -> list[str]:
 
 def times_words(ratio: Interval) -> str:
     """1.6 times (1.2 … 2.6); at least 1.9 times, as the mean over what may be nothing may be anything."""
-    if ratio.has_no_upper_end:
-        return f"at least {ratio.low:.1f} times"
+    if ratio.at_least is not None:
+        return f"at least {ratio.at_least:.1f} times"
     return f"{ratio.mean:.1f} times" + ("" if ratio.low is None else f" ({ratio.low:.1f} … {ratio.high:.1f})")
 
 

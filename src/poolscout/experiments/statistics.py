@@ -6,6 +6,7 @@ initial weights, so their figures are compared seed by seed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -36,8 +37,9 @@ class Interval:
     n: int
 
     @property
-    def has_no_upper_end(self) -> bool:
-        return self.low is not None and self.high is None
+    def at_least(self) -> float | None:
+        """The low end, where there is no upper one; in tenths, and a bound is rounded down."""
+        return math.floor(10 * self.low) / 10 if self.low is not None and self.high is None else None
 
 
 @dataclass(frozen=True)
