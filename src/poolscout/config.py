@@ -286,16 +286,33 @@ def build_as(
         if EXPERIMENT not in model.model_fields:
             _check_is_no_experiments(override)
         _apply(values, override)
-    for *rooms, key in PATH_KEYS:
-        room: Any = values
-        for name in rooms:
-            room = room.get(name) if isinstance(room, dict) else None
-        if isinstance(room, dict) and isinstance(room.get(key), str):
-            room[key] = str(locate(room[key], base))
+    for keys in PATH_KEYS:
+        _locate_in(values, keys, base)
+    for strategy in _strategies_in(values):
+        for keys in PATH_KEYS:
+            _locate_in(strategy, keys, base)
     shortlist = values.get("shortlist")
     if isinstance(shortlist, dict) and isinstance(tables := shortlist.get("tables"), dict):
         tables.update({name: str(locate(path, base)) for name, path in tables.items() if isinstance(path, str)})
     return validated(model, values, where)
+
+
+def _locate_in(values: Any, keys: Sequence[str], base: Path) -> None:
+    *rooms, key = keys
+    for name in rooms:
+        values = values.get(name) if isinstance(values, dict) else None
+    if isinstance(values, dict) and isinstance(values.get(key), str):
+        values[key] = str(locate(values[key], base))
+
+
+def _strategies_in(values: dict[str, Any]) -> list[Any]:
+    """Of an experiment: each has settings of `selection` of its own."""
+    room = values.get(EXPERIMENT)
+    named, ab = (room.get("strategies"), room.get("ab")) if isinstance(room, dict) else (None, None)
+    return [
+        *(named.values() if isinstance(named, dict) else ()),
+        *([ab.get("learning")] if isinstance(ab, dict) else ()),
+    ]
 
 
 def build_selection(values: dict[str, Any], where: str = "selection") -> SelectionConfig:

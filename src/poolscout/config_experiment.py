@@ -10,10 +10,10 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from poolscout.config import RunConfig, ScorerChoice, load_as
-from poolscout.config_room import Classes, Room
+from poolscout.config_room import Classes, Room, validated
 from poolscout.config_selection import SelectionConfig
 
-NAME = r"^[\w.+-]+$"  # of a folder, too
+NAME = r"^[\w+-][\w.+-]*$"  # of a folder, too
 
 
 class StrategyConfig(Room):
@@ -77,6 +77,10 @@ class ExperimentConfig(Room):
         12, ge=-1, le=256, description="bits of 256 up to which the hashes of two images look alike; -1: not checked"
     )
 
+    independent_images: bool = Field(
+        False,
+        description="every image stands by itself: where no recordings are named, images may be split one by one",
+    )
     ab: AbConfig = Field(AbConfig(), description="of the A/B test")
 
     @field_validator("strategies")
@@ -97,11 +101,37 @@ class ExperimentRunConfig(RunConfig):
     def _labels_are_known(self) -> ExperimentRunConfig:
         if self.labelling.mode != "oracle":
             raise ValueError("an experiment needs labels that are known already: labelling.mode: oracle")
+        if self.labelling.initial_labels is not None:
+            raise ValueError(
+                "each seed draws its own labelling.initial images: leave labelling.initial_labels out; got "
+                f"{self.labelling.initial_labels}"
+            )
         return self
 
-    def selection_of(self, strategy: StrategyConfig) -> SelectionConfig:
-        """The settings of a strategy's selections."""
-        return SelectionConfig.model_validate({**self.selection.model_dump(), "sampler": "top-n", **strategy.selection})
+    @model_validator(mode="after")
+    def _strategies_pick_as_many(self) -> ExperimentRunConfig:
+        strategies = dict(self.experiment.strategies or {})
+        if self.experiment.ab.learning is not None:
+            strategies["experiment.ab.learning"] = self.experiment.ab.learning
+        for name, strategy in strategies.items():
+            n = self.selection_of(strategy, name).n
+            if n != self.selection.n:
+                raise ValueError(
+                    f"strategy {name}: all pick as many images as selection.n says, {self.selection.n}; got n: {n}"
+                )
+        return self
+
+    def selection_of(self, strategy: StrategyConfig, name: str = "") -> SelectionConfig:
+        """The settings of a strategy's selections: the run's, and those in which it differs.
+
+        Raises:
+            ConfigError: it has a setting that selections do not have, or one that cannot be.
+        """
+        values = self.selection.model_dump()
+        for key, value in strategy.selection.items():
+            is_room = isinstance(value, dict) and key in ("constraints", "price")
+            values[key] = {**values[key], **value} if is_room else value
+        return validated(SelectionConfig, values, f"strategy {name or strategy.title}: selection")
 
 
 def load_experiment(path: Path, overrides: Sequence[str] = ()) -> ExperimentRunConfig:

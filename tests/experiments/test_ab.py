@@ -174,6 +174,29 @@ def test_again_nothing_is_done_and_other_arms_are_refused(tested: tuple[Path, Ab
         run_ab(config_of(data), files, folder / "out", reference=folder / "reference.txt")
 
 
+def test_its_lists_do_it_again(tested: tuple[Path, AbFindings], data: Path, tmp_path: Path) -> None:
+    folder, found = tested
+    kept = folder / "out" / "arms"
+    files = {name: kept / f"{name}.txt" for name in ("manual", "al")}
+    assert run_ab(config_of(data), files, tmp_path / "again", reference=kept / "reference.txt") == found
+    page = (folder / "out" / "ab.html").read_text()
+    assert (
+        "poolscout ab run.yaml --arm manual=arms/manual.txt --arm al=arms/al.txt --reference arms/reference.txt" in page
+    )
+
+
+def test_a_split_that_leaks_is_refused(data: Path, tmp_path: Path) -> None:
+    files = arms_of(tmp_path)
+    everything_alike = config_of(data, near_duplicates=256)
+    with pytest.raises(DataError, match=r"repeat 0: \d+ pairs of a training and a test image look alike"):
+        run_ab(everything_alike, files, tmp_path / "out", reference=tmp_path / "reference.txt")
+    assert not list((tmp_path / "out").rglob("*.safetensors")), "before anything is trained"
+    nameless = config_of(data)
+    nameless = nameless.model_copy(update={"pool": nameless.pool.model_copy(update={"sequence": None})})
+    with pytest.raises(DataError, match="the images name no recordings"):
+        run_ab(nameless, files, tmp_path / "nameless", reference=tmp_path / "reference.txt")
+
+
 def test_arms_that_are_none(data: Path, tmp_path: Path) -> None:
     files = arms_of(tmp_path)
     with pytest.raises(DataError, match="two arms or more"):

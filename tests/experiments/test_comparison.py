@@ -63,3 +63,15 @@ def test_a_cheap_strategy_leaves_the_others_their_comparison() -> None:
     assert (ours.difference, ours.p) == (theirs.difference, theirs.p)
     assert beside.comparisons[1].area["boxes"] is None
     assert beside.comparisons[1].area["images"] is not None
+
+
+def test_where_the_last_round_is_trained_longer_only_ends_count() -> None:
+    points = make_points({"random": 0.02, "good": 0.08}, noise=0.0, spread=0.0, full=0.38)
+    of = compare(points, {"random": "random", "good": "good"}, ["random"], rounds=2, ends_only=True)
+    assert all(area is None for one in of.summaries for area in one.area.values())
+    assert of.comparisons[0].area == {"images": None, "boxes": None}
+    good = of.summaries[1]
+    # 0.2 + 2 · 0.08 = 0.36 with 40 images and 140 boxes: 90 % of 0.38, reached no earlier than at the end
+    assert [good.to_reach[0.9 * 0.38][cost] for cost in ("images", "boxes")] == [(40.0, 10), (140.0, 10)]
+    assert good.to_reach[0.38]["images"] == (None, 0)
+    assert good.final == found(points, "random", "good").summaries[1].final

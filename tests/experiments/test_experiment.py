@@ -16,11 +16,12 @@ from poolscout.errors import ConfigError, DataError, RunError
 from poolscout.experiments import cells, runner
 from poolscout.experiments.presets import EXPERIMENTS
 from poolscout.experiments.results import Point, check_effort
-from poolscout.experiments.runner import Outcome, run_experiment, settled
+from poolscout.experiments.runner import Outcome, check_split, conclude_again, run_experiment, settled
 from poolscout.labelling import ids_of, picks_of
 from poolscout.tables.declared import POOL
 from poolscout.tables.manifest import file_hash
 from poolscout.tables.parquet import read_table
+from poolscout.tables.runfolder import RunFolder
 from tests.embedding.scenes import random_weights
 from tests.loop.tiny import tiny_config, write_data
 
@@ -117,6 +118,7 @@ def test_trained_out_the_last_round_takes_the_steps_of_the_whole_pool(data: Path
         outcome = run_experiment("loop", config_of(data, tmp_path, experiment=room, **steps), tmp_path / str(train_out))
         taken = {(p.strategy, p.round): p.steps for p in outcome.points}
         assert taken == {("random", 0): 10, ("random", 1): 14, ("random", 2): last, ("full", 0): 40}
+        assert ("trained as long as the whole pool" in outcome.told.what) is train_out
 
 
 def test_the_same_command_again_does_nothing(finished: Outcome, data: Path, tmp_path: Path) -> None:
@@ -146,6 +148,7 @@ def test_killed_in_a_cell_it_goes_on_from_there(
         with pytest.raises(Killed):
             run_experiment("loop", config, tmp_path / "out")
     assert len(trained) == 5
+    assert "No seed is finished" in conclude_again(tmp_path / "out").page.read_text(), "a page can be had meanwhile"
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "seeds").rglob("member-0.safetensors")}
     assert len(done) == 5
     run_experiment("loop", config, tmp_path / "out")
@@ -220,6 +223,44 @@ def test_a_split_that_leaks_is_refused(data: Path, tmp_path: Path) -> None:
         copy.write_bytes(original)
 
 
+def test_recordings_that_nobody_named_are_not_parted(data: Path, tmp_path: Path) -> None:
+    nameless: dict[str, Any] = {"pool__sequence": None}
+    config, _ = settled("loop", config_of(data, tmp_path, experiment={"validation": 0.3}, **nameless))
+    with pytest.raises(DataError, match="name no recordings[^$]*clip"):
+        cells.open_experiment(config, tmp_path / "a")
+    independent = {"validation": 0.3, "independent_images": True}
+    config, _ = settled("loop", config_of(data, tmp_path, experiment=independent, **nameless))
+    assert cells.open_experiment(config, tmp_path / "b").pool.num_rows == 28
+
+
+def test_a_test_set_that_names_no_recordings_is_said(data: Path, tmp_path: Path) -> None:
+    nameless = json.loads((data / "test.json").read_text())
+    for image in nameless["images"]:
+        del image["clip"]
+    (data / "nameless.json").write_text(json.dumps(nameless))
+    for file, said in (("nameless.json", ["the test images name no recordings"]), ("test.json", [])):
+        heard: list[str] = []
+        config, _ = settled("loop", config_of(data, tmp_path, evaluation__annotations=str(data / file)))
+        folder = RunFolder(tmp_path / file, say=heard.append)
+        check_split(folder, cells.open_experiment(config, folder.path, folder), config)
+        assert [text.partition(":")[0] for text in heard] == said
+
+
+def test_strategies_are_the_run_s_selection_but_for_what_they_say(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "not.txt").write_text("pool-001.png")
+    strategies = {
+        "as-it-is": {"scorer": "entropy"},
+        "else": {"scorer": "entropy", "selection": {"sampler": "top-n", "constraints": {"exclude": "not.txt"}}},
+    }
+    room = {"strategies": strategies, "baselines": ["else"]}
+    limits = {"selection__sampler": "half-half", "selection__constraints": {"cap_per_sequence": 2}}
+    config = config_of(data, tmp_path, experiment=room, **limits)
+    mine, other = (config.selection_of(one) for one in (config.experiment.strategies or {}).values())
+    assert (mine.sampler, mine.constraints.cap_per_sequence) == ("half-half", 2)
+    assert (other.sampler, other.constraints.cap_per_sequence) == ("top-n", 2)
+    assert other.constraints.exclude == tmp_path / "not.txt", "beside the config, as all its paths"
+
+
 def test_unequal_effort_is_not_compared() -> None:
     points = [Point(s, name, 1, 8, 8, 20, {}, 3, 100, {}) for s in range(2) for name in ("a", "b")]
     check_effort(points)
@@ -253,8 +294,20 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
     strategies = {**STRATEGIES, "odd": {"scorer": "entropi"}}
     with pytest.raises(ConfigError, match="entropi"):
         run_experiment("loop", config_of(data, tmp_path, experiment={"strategies": strategies}), tmp_path / "out")
-    with pytest.raises(ConfigError, match="a strategy's name"):
-        config_of(data, tmp_path, experiment={"strategies": {"a/b": {}}})
+    for name in ("a/b", "..", "."):
+        with pytest.raises(ConfigError, match="a strategy's name"):
+            config_of(data, tmp_path, experiment={"strategies": {name: {}}})
+    strategies = {**STRATEGIES, "odd": {}}
+    with pytest.raises(ConfigError, match="strategy odd: top-n looks at scores, and none is named"):
+        run_experiment("loop", config_of(data, tmp_path, experiment={"strategies": strategies}), tmp_path / "out")
+    strategies = {**STRATEGIES, "odd": {"selection": {"samler": "random"}}}
+    with pytest.raises(ConfigError, match=r"strategy odd: selection: no such key 'samler'[^$]*did you mean 'sampler'"):
+        config_of(data, tmp_path, experiment={"strategies": strategies})
+    strategies = {**STRATEGIES, "odd": {"selection": {"sampler": "random", "n": 7}}}
+    with pytest.raises(ConfigError, match="strategy odd: all pick as many images"):
+        config_of(data, tmp_path, experiment={"strategies": strategies})
+    with pytest.raises(ConfigError, match="leave labelling.initial_labels out"):
+        config_of(data, tmp_path, labelling__initial_labels=str(data / "pool.json"))
     with pytest.raises(ConfigError, match="labels that are known"):
         config_of(data, tmp_path, labelling__mode="files", labelling__classes=["disc"])
     assert not (tmp_path / "out" / "seeds").exists()

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poolscout.errors import DataError
+from poolscout.experiments import look_alikes
 from poolscout.experiments.look_alikes import closest, difference_hash, families, hashes
-from poolscout.experiments.split import split_by_sequence
+from poolscout.experiments.split import check_named, check_sequences, split_by_sequence, unseen_sequences
 from poolscout.pool import ImageReader, RejectedImage
 
 
@@ -39,7 +40,44 @@ def test_a_hash_by_hand_and_the_pairs_that_are_close() -> None:
     assert np.bitwise_count(difference_hash(rising[:, ::-1])).sum() == 0
     found = hashes(["a", "b", "c", "d"], Pictures({"a": 1, "b": 2, "c": 1, "d": -1}))
     assert closest(found[:2], found[2:3], 12) == [(0, 0, 0)]
-    assert not found[3].any(), "an image that cannot be read is nobody's look-alike but a black one's"
+    assert not found[3].any(), "as one without contrast"
+
+
+def test_images_without_contrast_look_like_nothing() -> None:
+    grey, black = (difference_hash(np.full((20, 20, 3), value, np.uint8)) for value in (90, 0))
+    assert not grey.any()
+    assert not black.any()
+    texture = hashes(["a"], Pictures({"a": 1}))
+    everything = np.stack([grey, black, texture[0]])
+    assert closest(everything, everything, 256) == [(2, 2, 0)]
+
+
+def test_pairs_are_the_same_whatever_is_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = hashes(list("abcdefg"), Pictures(dict(zip("abcdefg", (1, 2, 1, 3, 2, 2, 4), strict=True))))
+    whole = closest(found, found, 12)
+    assert len(whole) == 2 * 2 + 3 * 3 + 2
+    monkeypatch.setattr(look_alikes, "_BLOCK_BYTES", 1)
+    assert closest(found, found, 12) == whole
+
+
+def test_a_pool_that_names_no_recordings_is_not_split_frame_by_frame() -> None:
+    named = pool_of(["a", "a", "b"])
+    nameless = pool_of(["000", "001", "002"])  # as listing has it
+    check_named(named, independent=False)
+    check_named(nameless, independent=True)
+    with pytest.raises(DataError, match="3 images, each a sequence of its own"):
+        check_named(nameless, independent=False)
+
+
+def test_what_the_guard_of_sequences_cannot_see_is_said() -> None:
+    named, nameless = pool_of(["a", "a", "b"]), pool_of(["000", "001", "002"])
+    assert unseen_sequences(named, named, None) is None
+    assert (unseen_sequences(named, nameless, "clip") or "").startswith("the test images name no recordings")
+    assert (unseen_sequences(nameless, nameless, None) or "").startswith("the pool and test images name no recordings")
+    # equal file names in two folders are not one recording
+    check_sequences(nameless, nameless, None, "pool and test images")
+    with pytest.raises(DataError, match="2 sequences are on both sides"):
+        check_sequences(named, named, None, "pool and test images")
 
 
 @given(st.data())

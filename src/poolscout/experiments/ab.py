@@ -27,9 +27,9 @@ from poolscout.experiments.look_alikes import check_look_alikes
 from poolscout.experiments.play import play_through
 from poolscout.experiments.presets import by_turns
 from poolscout.experiments.runner import check_strategies, embed
-from poolscout.experiments.split import known_labels
+from poolscout.experiments.split import check_named, known_labels
 from poolscout.selection import select_images
-from poolscout.tables.atomic import write_json
+from poolscout.tables.atomic import write_json, write_text
 from poolscout.tables.manifest import Work, file_hash, fingerprint
 from poolscout.tables.runfolder import RunFolder
 from poolscout.world import World, claim, write_config
@@ -58,8 +58,15 @@ def run_ab(
         shared = _reference(world, arms) if reference is None else known_ids(reference, world.pool, "reference set")
         check_new(Arms(shared, arms), log.say)
         at, content = world.folder.path / "arms", {"arms": arms, "reference": shared}
+        lists = {at / f"{name}.txt": ids for name, ids in (*arms.items(), (REFERENCE, shared))}
+
+        def keep() -> None:
+            write_json(at / "arms.json", content)
+            for path, ids in lists.items():  # as --arm and --reference take them
+                write_text(path, "".join(f"{image_id}\n" for image_id in ids))
+
         work = Work("arms", {}, {"arms": fingerprint(content), "pool": file_hash(world.pool_path)})
-        world.folder.stage(at, work, [at / "arms.json"], lambda: write_json(at / "arms.json", content))
+        world.folder.stage(at, work, [at / "arms.json", *lists], keep)
         return (Arms(shared, arms),) * config.experiment.seeds
 
     return _run("ab", config, given, 1, out, progress, redo_stale)
@@ -128,6 +135,7 @@ def _run(
         with logged(progress, folder.path, command, config) as log, open_executor(config.engine) as executor:
             folder.say = log.say
             world = open_ab_world(config, folder.path, folder)
+            check_named(world.pool, config.experiment.independent_images)
             cells = AbCells(world, config, draw(world, log, executor), splits, known_labels(world))
             _check_splits(cells)
             todo = [(repeat, name) for repeat in range(len(cells.arms)) for name in (REFERENCE, *cells.names)]

@@ -18,7 +18,7 @@ from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
 from poolscout.engine import SerialExecutor, tell
 from poolscout.engine.progress import SilentProgress
 from poolscout.experiments.knowing import select_knowing
-from poolscout.experiments.split import held_out
+from poolscout.experiments.split import check_named, held_out
 from poolscout.selection import needs_embeddings
 from poolscout.tables.declared import EMBEDDINGS
 from poolscout.tables.runfolder import RunFolder
@@ -62,7 +62,10 @@ def open_experiment(config: ExperimentRunConfig, out: Path, folder: RunFolder | 
         unseen = config.evaluation.model_copy(update={"annotations": None, "images": None})
         config = config.model_copy(update={"evaluation": unseen})
     world = open_world(folder or RunFolder(out), config, SilentProgress(), SerialExecutor())
-    return held_out(world, share, config.experiment.near_duplicates) if share else world
+    if not share:
+        return world
+    check_named(world.pool, config.experiment.independent_images)
+    return held_out(world, share, config.experiment.near_duplicates)
 
 
 def embeddings_path(out: Path, name: str) -> Path:

@@ -82,7 +82,7 @@ class Findings:
 
 def compare(
     points: Sequence[Point], titles: Mapping[str, str], baselines: Sequence[str], rounds: int,
-    targets: Sequence[float] = (),
+    targets: Sequence[float] = (), ends_only: bool = False,
 ) -> Findings:  # fmt: skip
     """Summaries and paired comparisons of the seeds whose cells are all finished.
 
@@ -92,6 +92,8 @@ def compare(
         baselines: names of the strategies that the others are compared with.
         rounds: how many each strategy has.
         targets: figures whose cost is told.
+        ends_only: the last round was trained longer than those before it, so that between them curves rise by training
+            and not by labels alone: no areas, and targets are reached at the end or not at all.
 
     Returns:
         the p of each kind of figure (end, area over images, area over boxes) is corrected over all its comparisons.
@@ -106,17 +108,17 @@ def compare(
         return Findings((), (), (), full, {})
     if not targets and full is not None:
         targets = [share * full[METRIC].mean for share in SHARES_OF_FULL]
-    every = [curve[seed] for curve in curves.values() for seed in seeds]
+    first = -1 if ends_only else 0
+    spans = {name: {seed: curve[seed][first:] for seed in seeds} for name, curve in curves.items()}
+    every = [span[seed] for span in spans.values() for seed in seeds]
     limits = {cost: dict.fromkeys(seeds, _shared_range(every, cost)) for cost in COSTS}
-    areas = {name: {cost: _areas(curves[name], limits[cost], cost) for cost in COSTS} for name in titles}
-    summaries = tuple(
-        _summary(name, title, curves[name], seeds, areas[name], targets) for name, title in titles.items()
-    )
+    areas = {name: {cost: _areas(spans[name], limits[cost], cost) for cost in COSTS} for name in titles}
+    summaries = tuple(_summary(name, title, spans[name], seeds, areas[name], targets) for name, title in titles.items())
     ends = {name: [_value(curves[name][seed][-1]) for seed in seeds] for name in titles}
     pairs = [(name, base) for base in baselines if base in titles for name in titles if name not in baselines]
     pairs += [(a, b) for i, b in enumerate(baselines) for a in baselines[i + 1 :] if a in titles and b in titles]
     final = corrected({(a, b): paired(ends[a], ends[b]) for a, b in pairs})
-    over = {cost: _areas_apart(pairs, curves, seeds, cost) for cost in COSTS}
+    over = {cost: _areas_apart(pairs, spans, seeds, cost) for cost in COSTS}
     comparisons = tuple(
         Comparison(a, b, final[a, b], {cost: over[cost].get((a, b)) for cost in COSTS}) for a, b in pairs
     )

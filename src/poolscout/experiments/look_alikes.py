@@ -16,13 +16,13 @@ from poolscout.pool import ImageReader, RejectedImage
 
 SIDE = 16  # a hash has SIDE² bits
 WORDS = SIDE * SIDE // 64
-_BLOCK = 2048
+_BLOCK_BYTES = 2**26  # of the differences that are looked at together
 
 
 def hashes(image_ids: Sequence[str], reader: ImageReader) -> UInt64[np.ndarray, "images words"]:
     """256-bit difference hashes: in a 17 × 16 grey thumbnail, whether each pixel is brighter than its left neighbour.
 
-    Images that cannot be read have the hash of a black one; they are nobody's training or test image.
+    Images that cannot be read have the hash of one without contrast: 0.
     """
 
     def of(image_id: str) -> np.ndarray:
@@ -46,12 +46,18 @@ def difference_hash(pixels: np.ndarray) -> UInt64[np.ndarray, " words"]:
 def closest(
     ours: UInt64[np.ndarray, "n words"], theirs: UInt64[np.ndarray, "m words"], most: int
 ) -> list[tuple[int, int, int]]:
-    """(our row, their row, differing bits) of each pair that differs in at most so many bits, the closest first."""
+    """(our row, their row, differing bits) of each pair that differs in at most so many bits, the closest first.
+
+    An image without contrast (a covered lens, a test picture) has the hash 0 and looks like no other: all of them would
+    look alike, whatever they show.
+    """
     found: list[tuple[int, int, int]] = []
-    for start in range(0, len(ours), _BLOCK):
-        block = ours[start : start + _BLOCK, None, :]
-        bits = np.bitwise_count(block ^ theirs[None]).sum(2, dtype=np.int32)
-        rows, columns = np.nonzero(bits <= most)
+    n_rows = max(1, _BLOCK_BYTES // max(theirs.nbytes, 1))
+    shows = np.any(theirs, axis=1)
+    for start in range(0, len(ours), n_rows):
+        block = ours[start : start + n_rows]
+        bits = np.bitwise_count(block[:, None, :] ^ theirs[None]).sum(2, dtype=np.int32)
+        rows, columns = np.nonzero((bits <= most) & np.any(block, axis=1, keepdims=True) & shows)
         found += zip((rows + start).tolist(), columns.tolist(), bits[rows, columns].tolist(), strict=True)
     return sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
 

@@ -71,6 +71,7 @@ def setting_of(config: ExperimentRunConfig, out: Path) -> Setting:
         config.selection.n,
         config.training.members,
         config.experiment.baselines,
+        config.experiment.train_out,
     )
 
 

@@ -22,9 +22,9 @@ from poolscout.experiments.play import play_through
 from poolscout.experiments.presets import EXPERIMENTS, ONE_ROUND, check_kind
 from poolscout.experiments.results import Point, check_effort, gather, write_results
 from poolscout.experiments.sentences import Told
-from poolscout.experiments.split import check_sequences
+from poolscout.experiments.split import check_sequences, unseen_sequences
 from poolscout.scoring import check_scoring
-from poolscout.selection import check_constraints, check_sampler
+from poolscout.selection import check_constraints, check_sampler, needs_scores
 from poolscout.tables.atomic import write_json
 from poolscout.tables.declared import EMBEDDINGS
 from poolscout.tables.manifest import Work, file_hash
@@ -71,6 +71,7 @@ def run_experiment(
             check_strategies(config, strategies, world)
             check_split(folder, world, config)
             embed(folder, world, config, log, workers)
+            write_json(folder.path / KIND_FILE, {"kind": kind})  # a report can be had of what is finished
             play_all(config, strategies, folder.path, log, workers)
             write_config(folder, config)
             return conclude(kind, config, strategies, folder.path)
@@ -106,11 +107,17 @@ def check_strategies(config: ExperimentRunConfig, strategies: dict[str, Strategy
 
     gives = unet_gives(config.detector, config.training.members)
     for name, strategy in strategies.items():
-        selection = config.selection_of(strategy)
+        selection = config.selection_of(strategy, name)
         check_sampler(selection.sampler)
         check_constraints(selection, world.classes, world.pool)
         if strategy.choice is not None:
             check_scoring((strategy.choice,), gives)
+        elif needs_scores(selection) and not strategy.knows_labels:
+            raise ConfigError(
+                f"strategy {name}: {selection.sampler} looks at scores, and none is named", got="no scorer",
+                expected="a scorer, or a sampler that looks at none",
+                fix="add to it scorer: mutual_information, or selection: {sampler: random}",
+            )  # fmt: skip
         if strategy.embeddings != "own" and strategy.embeddings not in config.experiment.embeddings:
             raise ConfigError(
                 f"strategy {name}: no embeddings called {strategy.embeddings!r}", got=strategy.embeddings,
@@ -138,6 +145,10 @@ def check_split(folder: RunFolder, world: World, config: ExperimentRunConfig) ->
     )  # fmt: skip
 
     def do() -> None:
+        if not config.experiment.independent_images and (
+            unseen := unseen_sequences(world.pool, test.images, config.pool.sequence)
+        ):
+            folder.say(unseen)
         check_sequences(world.pool, test.images, config.pool.sequence, "pool and test images")
         readers = (world.reader, test.reader)
         check_look_alikes(
@@ -189,9 +200,9 @@ def conclude(kind: str, config: ExperimentRunConfig, strategies: dict[str, Strat
     points = gather(out, config.experiment.seeds, strategies, config.rounds, config.experiment.full)
     check_effort(points)
     write_results(points, out)
-    write_json(out / KIND_FILE, {"kind": kind})
     titles = {name: strategy.title or name for name, strategy in strategies.items()}
-    findings = compare(points, titles, config.experiment.baselines, config.rounds, config.experiment.targets)
+    asked = config.experiment
+    findings = compare(points, titles, asked.baselines, config.rounds, asked.targets, ends_only=asked.train_out)
     page, told = write_page(kind, config, points, findings, out)
     return Outcome(points, findings, told, page, out)
 

@@ -34,6 +34,7 @@ class Setting:
         seeds: asked for; those that are finished are the findings'.
         initial, n: images labelled at first, and picked in each round.
         members: of each ensemble.
+        trained_out: the last round was trained as long as the whole pool, those before it only to pick.
     """
 
     data: str
@@ -47,6 +48,7 @@ class Setting:
     n: int
     members: int
     baselines: tuple[str, ...]
+    trained_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,13 @@ def _what(findings: Findings, setting: Setting) -> str:
     rounds = f"in each of {setting.rounds} rounds" if setting.rounds > 1 else "in one round"
     test = "images held out from the pool" if setting.held_out else "test images"
     several = f"ensembles of {setting.members}" if setting.members > 1 else "one detector each"
+    out = ""
+    if setting.trained_out:
+        out = " What is told is the last round, trained as long as the whole pool; training before it was for picking."
     return (
         f"{len(findings.summaries)} strategies were compared on {setting.data} over {seeds}: each began with the same "
         f"{setting.initial:,} labelled images, picked {setting.n:,} more of the pool's {setting.n_pool:,} {rounds}, "
-        f"and was measured on {setting.n_test:,} {test} with {setting.test_boxes:,} boxes ({several})."
+        f"and was measured on {setting.n_test:,} {test} with {setting.test_boxes:,} boxes ({several}).{out}"
     )
 
 

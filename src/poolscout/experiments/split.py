@@ -130,10 +130,42 @@ def check_sequences(learnt: pa.Table, measured: pa.Table, column: str | None, wh
         )  # fmt: skip
 
 
+def check_named(pool: pa.Table, independent: bool) -> None:
+    """Refuse to part images by their recordings where nobody has named these: listing calls each image its own.
+
+    Args:
+        pool: image_id and sequence.
+        independent: each does stand by itself.
+
+    Raises:
+        DataError: says how to name them.
+    """
+    if independent or _sequences(pool, None):
+        return
+    raise DataError(
+        "the images name no recordings: frames of one could end up on both sides of a split",
+        got=f"{pool.num_rows:,} images, each a sequence of its own", expected="a column that names the recording",
+        fix=f"set pool.sequence to it (columns: {some(pool.column_names, 20)}); or, where every image stands by "
+        "itself, set experiment.independent_images to true",
+    )  # fmt: skip
+
+
+def unseen_sequences(learnt: pa.Table, measured: pa.Table, column: str | None) -> str | None:
+    """What to say where `check_sequences` could see nothing; None where both sides name their recordings."""
+    blind = [name for name, table in (("pool", learnt), ("test", measured)) if not _sequences(table, column)]
+    if not blind:
+        return None
+    return (
+        f"the {' and '.join(blind)} images name no recordings: one that is on both sides would not be seen, only "
+        f"frames that look alike. pool.sequence names the column, now {column or 'sequence'}, for both"
+    )
+
+
 def _sequences(table: pa.Table, column: str | None) -> dict[str, str]:
-    """Sequence → one of its images."""
+    """Sequence → one of its images; none where every image is called a sequence of its own."""
     name = column if column in table.column_names else "sequence"
     if name not in table.column_names:
         return {}
     pairs: Sequence[tuple[object, str]] = list(zip(table[name].to_pylist(), table["image_id"].to_pylist(), strict=True))
-    return {str(sequence): image_id for sequence, image_id in pairs if sequence is not None}
+    is_named = any(sequence is not None and sequence != image_id for sequence, image_id in pairs)
+    return {str(sequence): image_id for sequence, image_id in pairs if sequence is not None} if is_named else {}

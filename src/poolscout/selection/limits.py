@@ -69,6 +69,11 @@ def needs_embeddings(config: SelectionConfig) -> bool:
     return "embeddings" in samplers.get(config.sampler).needs or config.constraints.min_distance is not None
 
 
+def needs_scores(config: SelectionConfig) -> bool:
+    """Whether the sampler looks at scores."""
+    return "scores" in samplers.get(config.sampler).needs_with(config.score_power)
+
+
 def listed_ids(given: Path | Sequence[str]) -> pa.Array:
     """Image ids of the config, or of the file it names."""
     return read_image_ids(given) if isinstance(given, Path) else id_array(list(given))
