@@ -19,6 +19,7 @@ COMMANDS = {
     "sandbox_ab": ["ab"],
     "sandbox_experiment": ["scoring", "sampling", "diversity"],
     "sandbox_loop": ["loop"],
+    "what_there_is_to_win": ["loop"],
 }
 
 
