@@ -101,11 +101,6 @@ class ExperimentRunConfig(RunConfig):
     def _labels_are_known(self) -> ExperimentRunConfig:
         if self.labelling.mode != "oracle":
             raise ValueError("an experiment needs labels that are known already: labelling.mode: oracle")
-        if self.labelling.initial_labels is not None:
-            raise ValueError(
-                "each seed draws its own labelling.initial images: leave labelling.initial_labels out; got "
-                f"{self.labelling.initial_labels}"
-            )
         return self
 
     @model_validator(mode="after")

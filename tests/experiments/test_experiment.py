@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from poolscout.config import ScorerChoice
 from poolscout.config_experiment import ExperimentRunConfig, load_experiment
 from poolscout.errors import ConfigError, DataError, RunError
 from poolscout.experiments import cells, runner
@@ -119,6 +120,7 @@ def test_trained_out_the_last_round_takes_the_steps_of_the_whole_pool(data: Path
         taken = {(p.strategy, p.round): p.steps for p in outcome.points}
         assert taken == {("random", 0): 10, ("random", 1): 14, ("random", 2): last, ("full", 0): 40}
         assert ("trained as long as the whole pool" in outcome.told.what) is train_out
+        assert ("No areas: the last round was trained longer" in outcome.page.read_text()) is train_out
 
 
 def test_the_same_command_again_does_nothing(finished: Outcome, data: Path, tmp_path: Path) -> None:
@@ -151,6 +153,8 @@ def test_killed_in_a_cell_it_goes_on_from_there(
     assert "No seed is finished" in conclude_again(tmp_path / "out").page.read_text(), "a page can be had meanwhile"
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / "seeds").rglob("member-0.safetensors")}
     assert len(done) == 5
+    with pytest.raises(RunError, match="holds another experiment"):
+        run_experiment("scoring", config, tmp_path / "out")
     run_experiment("loop", config, tmp_path / "out")
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert rows_of_seed_0(pq.read_table(tmp_path / "out" / "results.parquet")) == rows_of_seed_0(
@@ -226,7 +230,7 @@ def test_a_split_that_leaks_is_refused(data: Path, tmp_path: Path) -> None:
 def test_recordings_that_nobody_named_are_not_parted(data: Path, tmp_path: Path) -> None:
     nameless: dict[str, Any] = {"pool__sequence": None}
     config, _ = settled("loop", config_of(data, tmp_path, experiment={"validation": 0.3}, **nameless))
-    with pytest.raises(DataError, match="name no recordings[^$]*clip"):
+    with pytest.raises(DataError, match="40 of 40 images[^$]*set pool.sequence to one of clip;"):
         cells.open_experiment(config, tmp_path / "a")
     independent = {"validation": 0.3, "independent_images": True}
     config, _ = settled("loop", config_of(data, tmp_path, experiment=independent, **nameless))
@@ -259,6 +263,14 @@ def test_strategies_are_the_run_s_selection_but_for_what_they_say(data: Path, tm
     assert (mine.sampler, mine.constraints.cap_per_sequence) == ("half-half", 2)
     assert (other.sampler, other.constraints.cap_per_sequence) == ("top-n", 2)
     assert other.constraints.exclude == tmp_path / "not.txt", "beside the config, as all its paths"
+
+
+def test_a_pass_that_strategies_share_is_as_exact_as_any_of_them_needs(data: Path, tmp_path: Path) -> None:
+    config, strategies = settled("loop", config_of(data, tmp_path))
+    given = cells.Cells(cells.open_experiment(config, tmp_path / "out"), config, strategies, {})
+    clear, blurred = ScorerChoice(scorer="gradient"), ScorerChoice(scorer="entropy")
+    for choices, float32 in (((clear,), "auto"), ((clear, blurred), "on"), ((blurred, clear), "on")):
+        assert cells._at(given, 0, 0, choices, "unlabelled").config.scoring.float32 == float32
 
 
 def test_unequal_effort_is_not_compared() -> None:
@@ -306,8 +318,12 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
     strategies = {**STRATEGIES, "odd": {"selection": {"sampler": "random", "n": 7}}}
     with pytest.raises(ConfigError, match="strategy odd: all pick as many images"):
         config_of(data, tmp_path, experiment={"strategies": strategies})
-    with pytest.raises(ConfigError, match="leave labelling.initial_labels out"):
-        config_of(data, tmp_path, labelling__initial_labels=str(data / "pool.json"))
+    prefiltered = config_of(data, tmp_path, selection__constraints={"prefilter": 2})
+    with pytest.raises(ConfigError, match="strategy random: constraints.prefilter looks at scores"):
+        run_experiment("loop", prefiltered, tmp_path / "out")
+    given = config_of(data, tmp_path, labelling__initial_labels=str(data / "pool.json"))
+    with pytest.raises(ConfigError, match="each seed of an experiment draws first labels of its own"):
+        run_experiment("loop", given, tmp_path / "out")
     with pytest.raises(ConfigError, match="labels that are known"):
         config_of(data, tmp_path, labelling__mode="files", labelling__classes=["disc"])
     assert not (tmp_path / "out" / "seeds").exists()

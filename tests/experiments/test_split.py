@@ -36,24 +36,28 @@ def pool_of(sequences: list[str | None]) -> pa.Table:
 
 def test_a_hash_by_hand_and_the_pairs_that_are_close() -> None:
     rising = np.repeat(np.arange(17, dtype=np.uint8)[None, :, None] * 10, 16, 0).repeat(3, 2)
-    assert np.bitwise_count(difference_hash(rising)).sum() == 256
-    assert np.bitwise_count(difference_hash(rising[:, ::-1])).sum() == 0
-    found = hashes(["a", "b", "c", "d"], Pictures({"a": 1, "b": 2, "c": 1, "d": -1}))
+    assert bits_of(rising) == 256
+    assert bits_of(rising[:, ::-1]) == 0
+    ids, found = hashes(["a", "b", "d", "c"], Pictures({"a": 1, "b": 2, "c": 1, "d": -1}))
+    assert ids == ["a", "b", "c"], "an image that cannot be read has none"
     assert closest(found[:2], found[2:3], 12) == [(0, 0, 0)]
-    assert not found[3].any(), "as one without contrast"
+
+
+def bits_of(pixels: np.ndarray) -> int:
+    found = difference_hash(pixels)
+    assert found is not None
+    return int(np.bitwise_count(found).sum())
 
 
 def test_images_without_contrast_look_like_nothing() -> None:
-    grey, black = (difference_hash(np.full((20, 20, 3), value, np.uint8)) for value in (90, 0))
-    assert not grey.any()
-    assert not black.any()
-    texture = hashes(["a"], Pictures({"a": 1}))
-    everything = np.stack([grey, black, texture[0]])
-    assert closest(everything, everything, 256) == [(2, 2, 0)]
+    for value in (0, 90, 254):
+        plain = np.full((20, 20, 3), value, np.uint8)
+        plain[3:9, 3:9] += 1  # a little noise
+        assert difference_hash(plain) is None
 
 
 def test_pairs_are_the_same_whatever_is_looked_at_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = hashes(list("abcdefg"), Pictures(dict(zip("abcdefg", (1, 2, 1, 3, 2, 2, 4), strict=True))))
+    _, found = hashes(list("abcdefg"), Pictures(dict(zip("abcdefg", (1, 2, 1, 3, 2, 2, 4), strict=True))))
     whole = closest(found, found, 12)
     assert len(whole) == 2 * 2 + 3 * 3 + 2
     monkeypatch.setattr(look_alikes, "_BLOCK_BYTES", 1)
@@ -65,8 +69,12 @@ def test_a_pool_that_names_no_recordings_is_not_split_frame_by_frame() -> None:
     nameless = pool_of(["000", "001", "002"])  # as listing has it
     check_named(named, independent=False)
     check_named(nameless, independent=True)
-    with pytest.raises(DataError, match="3 images, each a sequence of its own"):
+    with pytest.raises(DataError, match="3 of 3 images, each a sequence of its own[^$]*name the recordings; or"):
         check_named(nameless, independent=False)
+    mostly = pool_of(["a", "001", "002"]).append_column("clip", pa.array(["x", "y", "y"]))
+    with pytest.raises(DataError, match="2 of 3 images[^$]*set pool.sequence to one of clip;"):
+        check_named(mostly, independent=False)
+    check_named(pool_of(["a", "a", "002"]), independent=False)
 
 
 def test_what_the_guard_of_sequences_cannot_see_is_said() -> None:

@@ -72,13 +72,6 @@ def test_what_is_kept_does_not_grow_with_members() -> None:
     assert torch.equal(p, torch.full((1, 1, 2, 2), 0.25))
 
 
-def test_one_score_that_bfloat16_blurs_is_enough_wherever_it_stands() -> None:
-    clear, blurred = ScorerChoice(scorer="mutual_information"), ScorerChoice(scorer="entropy")
-    assert not Plan((clear,)).is_blurred_by_bf16
-    assert Plan((blurred, clear)).is_blurred_by_bf16
-    assert Plan((clear, blurred)).is_blurred_by_bf16
-
-
 @pytest.mark.parametrize(
     ("scorer", "aggregate", "message"),
     [

@@ -26,10 +26,10 @@ from poolscout.experiments.arms import Arms, check_new, known_ids, read_arms
 from poolscout.experiments.look_alikes import check_look_alikes
 from poolscout.experiments.play import play_through
 from poolscout.experiments.presets import by_turns
-from poolscout.experiments.runner import check_strategies, embed
+from poolscout.experiments.runner import check_draws, check_strategies, embed
 from poolscout.experiments.split import check_named, known_labels
 from poolscout.selection import select_images
-from poolscout.tables.atomic import write_json, write_text
+from poolscout.tables.atomic import write_json
 from poolscout.tables.manifest import Work, file_hash, fingerprint
 from poolscout.tables.runfolder import RunFolder
 from poolscout.world import World, claim, write_config
@@ -58,15 +58,8 @@ def run_ab(
         shared = _reference(world, arms) if reference is None else known_ids(reference, world.pool, "reference set")
         check_new(Arms(shared, arms), log.say)
         at, content = world.folder.path / "arms", {"arms": arms, "reference": shared}
-        lists = {at / f"{name}.txt": ids for name, ids in (*arms.items(), (REFERENCE, shared))}
-
-        def keep() -> None:
-            write_json(at / "arms.json", content)
-            for path, ids in lists.items():  # as --arm and --reference take them
-                write_text(path, "".join(f"{image_id}\n" for image_id in ids))
-
         work = Work("arms", {}, {"arms": fingerprint(content), "pool": file_hash(world.pool_path)})
-        world.folder.stage(at, work, [at / "arms.json", *lists], keep)
+        world.folder.stage(at, work, [at / "arms.json"], lambda: write_json(at / "arms.json", content))
         return (Arms(shared, arms),) * config.experiment.seeds
 
     return _run("ab", config, given, 1, out, progress, redo_stale)
@@ -85,6 +78,7 @@ def run_picking_ab(
         DataError: a short-list too short; images that look alike on both sides of a split.
         RunError: the folder holds another test.
     """
+    check_draws(config)
     config, learning = settled(config)
     seeds, splits = range(config.experiment.seeds), config.experiment.ab.splits
 

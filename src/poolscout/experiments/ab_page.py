@@ -10,7 +10,7 @@ import altair as alt
 
 from poolscout.config_experiment import load_experiment
 from poolscout.experiments import paper
-from poolscout.experiments.ab_cells import BOTH, AbCells, open_ab
+from poolscout.experiments.ab_cells import BOTH, REFERENCE, AbCells, open_ab
 from poolscout.experiments.ab_findings import AbFindings, class_keys, conclude, plain
 from poolscout.experiments.ab_picks import picked_arms
 from poolscout.experiments.ab_sentences import part_words, tell_ab, wanted_keys
@@ -38,6 +38,9 @@ def write_ab_page(cells: AbCells, findings: AbFindings) -> Path:
     out = cells.world.folder.path
     path = out / FILE_NAME
     write_json(out / FIGURES_NAME, plain(findings))
+    if _given(out).exists():
+        for name, ids in (*cells.arms[0].picked.items(), (REFERENCE, cells.arms[0].reference)):
+            write_text(_given(out).with_name(f"{name}.txt"), "".join(f"{i}\n" for i in ids))  # as --arm takes them
     told = tell_ab(findings, _what(cells, findings), _wanted(cells))
     write_text(path, _render(cells, findings, told, out))
     return path
@@ -49,7 +52,7 @@ def write_ab_page_again(out: Path) -> Path:
     Raises:
         ConfigError: the settings are not what this release knows.
     """
-    config, given = load_experiment(RunFolder(out).config), out / "arms" / "arms.json"
+    config, given = load_experiment(RunFolder(out).config), _given(out)
     seeds, splits = range(config.experiment.seeds), 1 if given.exists() else config.experiment.ab.splits
     if given.exists():
         kept, names = read_json(given), [arm["name"] for arm in read_json(out / FIGURES_NAME)["arms"]]  # in their order
@@ -62,6 +65,11 @@ def write_ab_page_again(out: Path) -> Path:
 
 def _wanted(cells: AbCells) -> Sequence[str]:
     return cells.config.experiment.ab.classes
+
+
+def _given(out: Path) -> Path:
+    """The selections that somebody brought; it is not there where the test picked its own."""
+    return out / "arms" / "arms.json"
 
 
 def _render(cells: AbCells, findings: AbFindings, told: Told, out: Path) -> str:
@@ -85,7 +93,7 @@ def _render(cells: AbCells, findings: AbFindings, told: Told, out: Path) -> str:
         paper=paper,
         paper_parts={"manual and AL test data": paper.AB_BOTH, "manual test data only": paper.AB_MANUAL},
         gallery=_gallery(cells, out),
-        picks_itself=not (out / "arms" / "arms.json").exists(),
+        picks_itself=not _given(out).exists(),
         config_text=config_text(cells.config),
         versions=read_json(versions) if versions.exists() else {},
     )  # fmt: skip

@@ -19,6 +19,7 @@ from poolscout.engine import SerialExecutor, tell
 from poolscout.engine.progress import SilentProgress
 from poolscout.experiments.knowing import select_knowing
 from poolscout.experiments.split import check_named, held_out
+from poolscout.scoring.plan import Plan
 from poolscout.selection import needs_embeddings
 from poolscout.tables.declared import EMBEDDINGS
 from poolscout.tables.runfolder import RunFolder
@@ -162,7 +163,11 @@ def _at(cells: Cells, seed: int, number: int, choices: tuple[ScorerChoice, ...],
     is_trained_out = config.experiment.train_out and number == config.rounds
     n_labelled = config.labelling.initial + number * config.selection.n
     world = at_effort(cells.world, seed, cells.world.pool.num_rows if is_trained_out else n_labelled)
-    asked = {"over": over} | ({"scorers": choices} if choices else {})
+    asked: dict[str, object] = {"over": over} | ({"scorers": choices} if choices else {})
+    if config.scoring.float32 == "auto" and any(Plan((choice,)).is_blurred_by_bf16 for choice in choices):
+        asked["float32"] = (
+            "on"  # strategies share a start's pass, and each ranks by its own score: not by the first alone
+        )
     scoring: ScoringConfig = config.scoring.model_copy(update=asked)
     return replace(world, config=world.config.model_copy(update={"scoring": scoring}))
 

@@ -16,48 +16,48 @@ from poolscout.pool import ImageReader, RejectedImage
 
 SIDE = 16  # a hash has SIDE² bits
 WORDS = SIDE * SIDE // 64
+FLAT = 2  # of 255: what separates the darkest and the brightest pixel of a thumbnail without contrast, at most
 _BLOCK_BYTES = 2**26  # of the differences that are looked at together
 
 
-def hashes(image_ids: Sequence[str], reader: ImageReader) -> UInt64[np.ndarray, "images words"]:
+def hashes(image_ids: Sequence[str], reader: ImageReader) -> tuple[list[str], UInt64[np.ndarray, "images words"]]:
     """256-bit difference hashes: in a 17 × 16 grey thumbnail, whether each pixel is brighter than its left neighbour.
 
-    Images that cannot be read have the hash of one without contrast: 0.
+    Returns:
+        the ids of the images that have one, and these. Those that cannot be read have none, nor those without contrast
+        (a covered lens, a test picture): all of them would look alike.
     """
 
-    def of(image_id: str) -> np.ndarray:
+    def of(image_id: str) -> np.ndarray | None:
         try:
-            pixels = reader.read(image_id)
+            return difference_hash(reader.read(image_id))
         except RejectedImage:
-            return np.zeros(WORDS, np.uint64)
-        return difference_hash(pixels)
+            return None
 
-    found = list(ThreadExecutor(available_cores()).map(of, image_ids))
-    return np.stack(found) if found else np.zeros((0, WORDS), np.uint64)
+    found = dict(zip(image_ids, ThreadExecutor(available_cores()).map(of, image_ids), strict=True))
+    known = {image_id: bits for image_id, bits in found.items() if bits is not None}
+    return list(known), np.stack(list(known.values())) if known else np.zeros((0, WORDS), np.uint64)
 
 
-def difference_hash(pixels: np.ndarray) -> UInt64[np.ndarray, " words"]:
-    """The hash of one image, uint8 [height, width, 3]."""
+def difference_hash(pixels: np.ndarray) -> UInt64[np.ndarray, " words"] | None:
+    """The hash of one image, uint8 [height, width, 3]; None where its thumbnail has no contrast."""
     grey = Image.fromarray(pixels).convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)
     values = np.asarray(grey, np.int16)
+    if np.ptp(values) <= FLAT:
+        return None
     return np.packbits(values[:, 1:] > values[:, :-1]).view(np.uint64)
 
 
 def closest(
     ours: UInt64[np.ndarray, "n words"], theirs: UInt64[np.ndarray, "m words"], most: int
 ) -> list[tuple[int, int, int]]:
-    """(our row, their row, differing bits) of each pair that differs in at most so many bits, the closest first.
-
-    An image without contrast (a covered lens, a test picture) has the hash 0 and looks like no other: all of them would
-    look alike, whatever they show.
-    """
+    """(our row, their row, differing bits) of each pair that differs in at most so many bits, the closest first."""
     found: list[tuple[int, int, int]] = []
     n_rows = max(1, _BLOCK_BYTES // max(theirs.nbytes, 1))
-    shows = np.any(theirs, axis=1)
     for start in range(0, len(ours), n_rows):
         block = ours[start : start + n_rows]
         bits = np.bitwise_count(block[:, None, :] ^ theirs[None]).sum(2, dtype=np.int32)
-        rows, columns = np.nonzero((bits <= most) & np.any(block, axis=1, keepdims=True) & shows)
+        rows, columns = np.nonzero(bits <= most)
         found += zip((rows + start).tolist(), columns.tolist(), bits[rows, columns].tolist(), strict=True)
     return sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
 
@@ -79,9 +79,10 @@ def families(pool: pa.Table, reader: ImageReader, most: int) -> dict[str, str]:
             name = first[name]
         return name
 
-    found = hashes(known["image_id"].to_pylist(), reader) if most >= 0 else np.zeros((0, WORDS), np.uint64)
+    sequence_of = dict(zip(known["image_id"].to_pylist(), sequences, strict=True))
+    ids, found = hashes(list(sequence_of) if most >= 0 else [], reader)
     for a, b, _ in closest(found, found, most):
-        low, high = sorted((of(sequences[a]), of(sequences[b])))
+        low, high = sorted((of(sequence_of[ids[a]]), of(sequence_of[ids[b]])))
         first[high] = low
     return {name: of(name) for name in first}
 
@@ -102,11 +103,13 @@ def check_look_alikes(
     """
     if most < 0:
         return
-    ids = [table["image_id"].to_pylist() for table in (learnt, measured)]
-    ours, theirs = (hashes(names, reader) for names, reader in zip(ids, readers, strict=True))
+    (ids, ours), (test_ids, theirs) = (
+        hashes(table["image_id"].to_pylist(), reader)
+        for table, reader in zip((learnt, measured), readers, strict=True)
+    )  # fmt: skip
     pairs = closest(ours, theirs, most)
     if pairs:
-        told = [f"{ids[0][a]} ~ {ids[1][b]} ({bits} bits)" for a, b, bits in pairs]
+        told = [f"{ids[a]} ~ {test_ids[b]} ({bits} bits)" for a, b, bits in pairs]
         raise DataError(
             f"{where}: {len(pairs)} pairs of a training and a test image look alike", got=some(told),
             expected=f"hashes that differ in more than {most} of {SIDE * SIDE} bits",

@@ -13,7 +13,7 @@ from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig, loa
 from poolscout.embedding import embed_pool, load_backbone, pretrained_weights
 from poolscout.engine import Executor, open_executor
 from poolscout.engine.progress import Progress, SilentProgress
-from poolscout.errors import ConfigError, nearest, some
+from poolscout.errors import ConfigError, OtherRunError, nearest, some
 from poolscout.experiments.cells import FULL, embedding_pass_path, open_cells, open_experiment, play, play_start
 from poolscout.experiments.comparison import Findings, compare
 from poolscout.experiments.look_alikes import check_look_alikes
@@ -60,6 +60,7 @@ def run_experiment(
         RunError: the folder holds another experiment.
     """
     progress = progress or SilentProgress()
+    check_draws(config)
     config, strategies = settled(kind, config)
     folder = RunFolder(out, redo_stale=redo_stale, say=progress.say)
     with folder.lock():
@@ -71,10 +72,28 @@ def run_experiment(
             check_strategies(config, strategies, world)
             check_split(folder, world, config)
             embed(folder, world, config, log, workers)
-            write_json(folder.path / KIND_FILE, {"kind": kind})  # a report can be had of what is finished
+            _note(folder, kind, config)
             play_all(config, strategies, folder.path, log, workers)
             write_config(folder, config)
             return conclude(kind, config, strategies, folder.path)
+
+
+def _note(folder: RunFolder, kind: str, config: ExperimentRunConfig) -> None:
+    """Say in the folder what it holds before the first cell: a report can be had of what is finished.
+
+    Raises:
+        OtherRunError: it holds another experiment.
+    """
+    path = folder.path / KIND_FILE
+    if (folder.path / "seeds").exists() and path.exists():
+        if (theirs := read_json(path)["kind"]) != kind:
+            raise OtherRunError(
+                f"{folder.path}: this folder holds another experiment", got=theirs, expected=kind,
+                fix="choose another --out",
+            )  # fmt: skip
+        return
+    write_config(folder, config)
+    write_json(path, {"kind": kind})
 
 
 def settled(kind: str, config: ExperimentRunConfig) -> tuple[ExperimentRunConfig, dict[str, StrategyConfig]]:
@@ -97,6 +116,20 @@ def settled(kind: str, config: ExperimentRunConfig) -> tuple[ExperimentRunConfig
     return config.model_copy(update={"scoring": scoring, "experiment": compared}), strategies
 
 
+def check_draws(config: ExperimentRunConfig) -> None:
+    """Refuse first labels that all seeds would share: they are what seeds differ in.
+
+    Raises:
+        ConfigError: `labelling.initial_labels` is given.
+    """
+    if config.labelling.initial_labels is not None:
+        raise ConfigError(
+            "labelling.initial_labels: each seed of an experiment draws first labels of its own",
+            got=str(config.labelling.initial_labels), expected="none: labelling.initial of the known labels are drawn",
+            fix="leave it out: --set labelling.initial_labels=null",
+        )  # fmt: skip
+
+
 def check_strategies(config: ExperimentRunConfig, strategies: dict[str, StrategyConfig], world: World) -> None:
     """Refuse, before anything is trained, what no strategy could do.
 
@@ -113,10 +146,12 @@ def check_strategies(config: ExperimentRunConfig, strategies: dict[str, Strategy
         if strategy.choice is not None:
             check_scoring((strategy.choice,), gives)
         elif needs_scores(selection) and not strategy.knows_labels:
+            who = selection.sampler if selection.constraints.prefilter is None else "constraints.prefilter"
             raise ConfigError(
-                f"strategy {name}: {selection.sampler} looks at scores, and none is named", got="no scorer",
-                expected="a scorer, or a sampler that looks at none",
-                fix="add to it scorer: mutual_information, or selection: {sampler: random}",
+                f"strategy {name}: {who} looks at scores, and none is named", got="no scorer",
+                expected="a scorer, or a sampler without prefilter that looks at none",
+                fix="add to it scorer: mutual_information; or selection: {sampler: random}, with constraints: "
+                "{prefilter: null} where the run has one",
             )  # fmt: skip
         if strategy.embeddings != "own" and strategy.embeddings not in config.experiment.embeddings:
             raise ConfigError(

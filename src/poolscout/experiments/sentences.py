@@ -183,6 +183,8 @@ def _not_better(findings: Findings, setting: Setting, base: str) -> list[str]:
 
 def _per_image_only(findings: Findings, setting: Setting) -> list[str]:
     """Those that win for their images, and not for their boxes: a sentence for each baseline and outcome."""
+    if setting.trained_out:
+        return []  # of its last round alone nothing is told per box
     by_name, told = {one.name: one for one in findings.summaries}, dict[tuple[str, str], list[Summary]]()
     for one in findings.comparisons:
         images, boxes = one.area["images"], one.area["boxes"]

@@ -131,7 +131,7 @@ def check_sequences(learnt: pa.Table, measured: pa.Table, column: str | None, wh
 
 
 def check_named(pool: pa.Table, independent: bool) -> None:
-    """Refuse to part images by their recordings where nobody has named these: listing calls each image its own.
+    """Refuse to part images by their recordings where most of them name none: listing calls each its own sequence.
 
     Args:
         pool: image_id and sequence.
@@ -140,13 +140,17 @@ def check_named(pool: pa.Table, independent: bool) -> None:
     Raises:
         DataError: says how to name them.
     """
-    if independent or _sequences(pool, None):
+    pairs = zip(pool["sequence"].to_pylist(), pool["image_id"].to_pylist(), strict=True)
+    alone = sum(sequence == image_id for sequence, image_id in pairs)
+    if independent or 2 * alone <= pool.num_rows:
         return
+    columns = [name for name in pool.column_names if name not in {column.name for column in POOL.columns}]
     raise DataError(
-        "the images name no recordings: frames of one could end up on both sides of a split",
-        got=f"{pool.num_rows:,} images, each a sequence of its own", expected="a column that names the recording",
-        fix=f"set pool.sequence to it (columns: {some(pool.column_names, 20)}); or, where every image stands by "
-        "itself, set experiment.independent_images to true",
+        "images name no recordings: frames of one could end up on both sides of a split",
+        got=f"{alone:,} of {pool.num_rows:,} images, each a sequence of its own",
+        expected="a column that names the recording, or a folder for each",
+        fix=(f"set pool.sequence to one of {some(columns, 20)}; or, " if columns else "name the recordings; or, ")
+        + "where every image stands by itself, set experiment.independent_images to true",
     )  # fmt: skip
 
 

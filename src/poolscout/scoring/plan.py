@@ -49,12 +49,9 @@ class Plan:
 
     @property
     def is_blurred_by_bf16(self) -> bool:
-        """Whether a choice ranks images otherwise in bfloat16 than in float32.
-
-        Any of them, not only the first, by which a run ranks: an experiment's strategies share a pass.
-        """
-        known = [choice for choice in self.choices if choice.scorer in scorers.names()]
-        return any(choice.aggregate in scorers.get(choice.scorer).blurred for choice in known)
+        """Whether the first choice, by which images are ranked, ranks otherwise in bfloat16 than in float32."""
+        first = self.choices[0]
+        return first.scorer in scorers.names() and first.aggregate in scorers.get(first.scorer).blurred
 
     def check(self, gives: Gives) -> None:
         """Refuse what cannot be computed from what the detector gives.

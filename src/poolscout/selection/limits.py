@@ -16,7 +16,7 @@ from poolscout.errors import CapabilityError, ConfigError, DataError, nearest, s
 from poolscout.formats.id_lists import read_image_ids
 from poolscout.selection.columns import frame_column, id_array, positions_of, predicted_boxes, sequence_codes
 from poolscout.selection.constraints import Lane
-from poolscout.selection.feed import Feed
+from poolscout.selection.feed import Feed, looks_at_scores
 from poolscout.selection.gates import NO_CODE, Budget, Cap, Gap, Gate
 from poolscout.selection.near_duplicates import NearDuplicates
 from poolscout.selection.ranking import by_score
@@ -70,8 +70,8 @@ def needs_embeddings(config: SelectionConfig) -> bool:
 
 
 def needs_scores(config: SelectionConfig) -> bool:
-    """Whether the sampler looks at scores."""
-    return "scores" in samplers.get(config.sampler).needs_with(config.score_power)
+    """Whether the sampler or a constraint looks at scores."""
+    return looks_at_scores(samplers.get(config.sampler), config)
 
 
 def listed_ids(given: Path | Sequence[str]) -> pa.Array:
