@@ -132,7 +132,7 @@ def test_a_whole_pool_that_was_trained_less_is_called_too_easy_a_target() -> Non
                             {"random": "random", "good": "good"}, ["random"], 2), SETTING).reached[0]
         for steps in (50, 112, 113)
     }  # fmt: skip
-    assert told_of[50].startswith("The whole pool was trained 0.5 steps an image, the last round 1.2: with as many")
+    assert told_of[50].startswith("The whole pool was trained 0.5 steps for each image, the last round 1.2: with")
     assert told_of[112].startswith("The whole pool was trained 1.1 steps")
     assert told_of[113].startswith("80 % of the whole pool's wMAP")
 

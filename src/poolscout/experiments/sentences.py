@@ -240,8 +240,8 @@ def _whole_pool_s_effort(findings: Findings) -> list[str]:
     if full >= LESS_EFFORT * last:
         return []
     return [
-        f"The whole pool was trained {full:.2g} steps an image, the last round {last:.2g}: with as many, it may reach "
-        "more, so these targets may be too low."
+        f"The whole pool was trained {full:.2g} steps for each image, the last round {last:.2g}: with more, it may "
+        "reach more, so these targets may be too low."
     ]
 
 
