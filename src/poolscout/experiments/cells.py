@@ -164,10 +164,9 @@ def _at(cells: Cells, seed: int, number: int, choices: tuple[ScorerChoice, ...],
     n_labelled = config.labelling.initial + number * config.selection.n
     world = at_effort(cells.world, seed, cells.world.pool.num_rows if is_trained_out else n_labelled)
     asked: dict[str, object] = {"over": over} | ({"scorers": choices} if choices else {})
+    # Strategies share the pass of a start, and each ranks by its own score, not by the first.
     if config.scoring.float32 == "auto" and any(Plan((choice,)).is_blurred_by_bf16 for choice in choices):
-        asked["float32"] = (
-            "on"  # strategies share a start's pass, and each ranks by its own score: not by the first alone
-        )
+        asked["float32"] = "on"
     scoring: ScoringConfig = config.scoring.model_copy(update=asked)
     return replace(world, config=world.config.model_copy(update={"scoring": scoring}))
 
