@@ -103,6 +103,16 @@ def test_a_difference_of_that_size_is_found_in_four_of_five_experiments() -> Non
     assert 0.76 <= np.mean(found) <= 0.84
 
 
+def test_corrected_for_seven_it_is_what_the_strictest_step_of_holm_finds() -> None:
+    ours = np.random.default_rng(3).normal(0, 1, 12)
+    of = corrected({i: paired(ours + i, np.zeros(12)) for i in range(7)})
+    size, sd = of[0].detectable_corrected, of[0].sd
+    assert size == detectable_difference(sd, 12, tests=7) > of[0].detectable
+    rng = np.random.default_rng(4)
+    found = [stats.ttest_1samp(rng.normal(size / sd, 1, 12), 0).pvalue < 0.05 / 7 for _ in range(1000)]
+    assert 0.76 <= np.mean(found) <= 0.84
+
+
 def test_area_and_cost_by_hand() -> None:
     cost, figure = [0.0, 10.0, 30.0], [0.0, 1.0, 2.0]
     assert area_under(cost, figure, 0, 30) == pytest.approx((5 + 30) / 30)

@@ -82,8 +82,6 @@ def _power(findings: AbFindings, keys: Sequence[str]) -> list[str]:
     if sentences := too_few(n, m):
         return [*sentences, NOT_SHOWN]
     for (a, b), of in findings.differences.items():
-        found = [d for key in keys if key in of and (d := of[key].detectable) is not None]
-        if found:
-            words = seen_words(found, n, m, "class")
+        if words := seen_words([of[key] for key in keys if key in of], n, m, "class"):
             sentences.append(f"A true difference in a class's wMAP between {a} and {b} of {words}")
     return [*sentences, NOT_SHOWN] if sentences else []

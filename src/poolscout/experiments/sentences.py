@@ -298,9 +298,8 @@ def _power(findings: Findings, setting: Setting, bases: Iterable[str]) -> list[s
     if sentences := too_few(n, m):
         return [*sentences, NOT_SHOWN]
     for base in bases:
-        found = sorted(d for one in _against(findings, setting, base) if (d := one.final.detectable) is not None)
-        if found:
-            sentences.append(f"A true difference in wMAP from {titles[base]} of {seen_words(found, n, m)}")
+        if words := seen_words([one.final for one in _against(findings, setting, base)], n, m):
+            sentences.append(f"A true difference in wMAP from {titles[base]} of {words}")
     return [*sentences, NOT_SHOWN] if sentences else []
 
 
@@ -315,12 +314,24 @@ def too_few(n_seeds: int, comparisons: int) -> list[str]:
     ]
 
 
-def seen_words(detectable: Sequence[float], n_seeds: int, comparisons: int, of: str = "strategy") -> str:
-    """How large a difference so many seeds would have found."""
-    low, high = f"{min(detectable):.3f}", f"{max(detectable):.3f}"
-    between = low if low == high else f"{low} to {high} (depending on the {of})"
-    corrected = f"; corrected for {comparisons}, it must be larger" if comparisons > 1 else ""
-    return f"{between} would have been found in 4 of 5 experiments with {n_seeds} seeds, by one test{corrected}."
+def seen_words(comparisons: Sequence[Paired], n_seeds: int, tests: int, of: str = "strategy") -> str:
+    """How large a difference so many seeds would have found, by one test and corrected; nothing where not known."""
+    ends = [(one.detectable, one.detectable_corrected) for one in comparisons]
+    alone = [a for a, _ in ends if a is not None]
+    if not alone:
+        return ""
+    depending = f", depending on the {of}," if len(set(alone)) > 1 else ""
+    strictest = [b for _, b in ends if b is not None]
+    corrected = f", {_from_to(strictest)} by the strictest of {tests} corrected ones" if tests > 1 and strictest else ""
+    return (
+        f"{_from_to(alone)}{depending} would have been found in 4 of 5 experiments with {n_seeds} seeds by one test"
+        f"{corrected}."
+    )
+
+
+def _from_to(figures: Sequence[float]) -> str:
+    low, high = f"{min(figures):.3f}", f"{max(figures):.3f}"
+    return low if low == high else f"{low} to {high}"
 
 
 def smallest_p(n_seeds: int) -> float:

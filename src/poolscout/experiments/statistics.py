@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -51,7 +51,8 @@ class Paired:
         sd: standard deviation of these differences; None with one seed.
         p: two-sided, of the paired permutation test.
         p_corrected: after Holm's correction over the comparisons it is one of; None before.
-        detectable: difference that this many seeds would have found in 4 of 5 such experiments; None with one seed.
+        detectable: true difference that so many seeds find in 4 of 5 such experiments by one test; None with one seed.
+        detectable_corrected: the same at the correction's strictest step; None before.
     """
 
     difference: Interval
@@ -59,6 +60,7 @@ class Paired:
     p: float
     p_corrected: float | None
     detectable: float | None
+    detectable_corrected: float | None = None
 
     @property
     def p_told(self) -> float:
@@ -196,7 +198,7 @@ def paired(ours: Figures, theirs: Figures, seed: int = 0) -> Paired:
         sd,
         _sign_flip_p(differences, seed),
         None,
-        None if sd is None else detectable_difference(sd, len(a)),
+        _detectable(sd, len(a)),
     )
 
 
@@ -204,9 +206,13 @@ def corrected(comparisons: Mapping[Key, Paired]) -> dict[Key, Paired]:
     """The same comparisons with Holm's correction for their number (Holm 1979)."""
     adjusted = holm([one.p for one in comparisons.values()])
     return {
-        name: Paired(one.difference, one.sd, one.p, p, one.detectable)
+        name: replace(one, p_corrected=p, detectable_corrected=_detectable(one.sd, one.difference.n, len(adjusted)))
         for (name, one), p in zip(comparisons.items(), adjusted, strict=True)
     }
+
+
+def _detectable(sd: float | None, n: int, tests: int = 1) -> float | None:
+    return None if sd is None else detectable_difference(sd, n, tests=tests)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -219,20 +225,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def detectable_difference(sd: float, n: int, power: float = 0.8) -> float:
+def detectable_difference(sd: float, n: int, power: float = 0.8, tests: int = 1) -> float:
     """Smallest true difference that a paired two-sided t-test with n seeds finds with this power.
 
     Args:
         sd: standard deviation of the differences.
         n: seeds, at least 2.
         power: probability of finding it.
+        tests: as many share the level of 0.05 evenly (Bonferroni), which is the first and strictest step of Holm's.
 
     Returns:
         in units of sd; from the non-central t distribution (Cohen 1988).
     """
     if sd == 0:
         return 0.0
-    limit = stats.t.ppf(1 - (1 - CONFIDENCE) / 2, n - 1)
+    limit = stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * tests), n - 1)
 
     def missing(effect: float) -> float:
         shift = effect * np.sqrt(n)
