@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import UInt64
 from PIL import Image
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from poolscout.engine import ThreadExecutor, available_cores
 from poolscout.errors import DataError, some
@@ -53,13 +55,20 @@ def closest(
 ) -> list[tuple[int, int, int]]:
     """(our row, their row, differing bits) of each pair that differs in at most so many bits, the closest first."""
     found: list[tuple[int, int, int]] = []
+    for rows, columns, bits in _alike(ours, theirs, most):
+        found += zip(rows.tolist(), columns.tolist(), bits.tolist(), strict=True)
+    return sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
+
+
+def _alike(
+    ours: UInt64[np.ndarray, "n words"], theirs: UInt64[np.ndarray, "m words"], most: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     n_rows = max(1, _BLOCK_BYTES // max(theirs.nbytes, 1))
     for start in range(0, len(ours), n_rows):
         block = ours[start : start + n_rows]
         bits = np.bitwise_count(block[:, None, :] ^ theirs[None]).sum(2, dtype=np.int32)
         rows, columns = np.nonzero(bits <= most)
-        found += zip((rows + start).tolist(), columns.tolist(), bits[rows, columns].tolist(), strict=True)
-    return sorted(found, key=lambda pair: (pair[2], pair[0], pair[1]))
+        yield rows + start, columns, bits[rows, columns]
 
 
 def families(pool: pa.Table, reader: ImageReader, most: int) -> dict[str, str]:
@@ -71,20 +80,18 @@ def families(pool: pa.Table, reader: ImageReader, most: int) -> dict[str, str]:
         most: see `check_look_alikes`; below 0 no frames look alike.
     """
     known = pool.filter(pc.is_valid(pool["sequence"]))
-    sequences = known["sequence"].to_pylist()
-    first = {name: name for name in sequences}
-
-    def of(name: str) -> str:
-        while first[name] != name:
-            name = first[name]
-        return name
-
-    sequence_of = dict(zip(known["image_id"].to_pylist(), sequences, strict=True))
-    ids, found = hashes(list(sequence_of) if most >= 0 else [], reader)
-    for a, b, _ in closest(found, found, most):
-        low, high = sorted((of(sequence_of[ids[a]]), of(sequence_of[ids[b]])))
-        first[high] = low
-    return {name: of(name) for name in first}
+    names, code_of = np.unique(known["sequence"].to_numpy(zero_copy_only=False), return_inverse=True)
+    row_of = {image_id: row for row, image_id in enumerate(known["image_id"].to_pylist())}
+    ids, found = hashes(list(row_of) if most >= 0 else [], reader)
+    codes = code_of[[row_of[i] for i in ids]] if ids else code_of[:0]
+    # A camera that stands still links each of its frames with all others: only the links of sequences are kept.
+    n, links = len(names), np.zeros(0, np.int64)
+    for rows, columns, _ in _alike(found, found, most):
+        links = np.union1d(links, codes[rows] * n + codes[columns])
+    graph = sparse.coo_array((np.ones(len(links), bool), np.divmod(links, n)), shape=(n, n))
+    _, family = csgraph.connected_components(graph, directed=False)
+    _, first = np.unique(family, return_index=True)
+    return dict(zip(names.tolist(), names[first[family]].tolist(), strict=True))
 
 
 def check_look_alikes(
