@@ -119,10 +119,15 @@ class ExperimentRunConfig(RunConfig):
     def selection_of(self, strategy: StrategyConfig, name: str = "") -> SelectionConfig:
         """The settings of a strategy's selections: the run's, and those in which it differs.
 
+        One without a scorer, such as random picks, has none of the run's that rank by scores.
+
         Raises:
             ConfigError: it has a setting that selections do not have, or one that cannot be.
         """
         values = self.selection.model_dump()
+        if strategy.scorer is None and not strategy.knows_labels:
+            values |= SelectionConfig().model_dump(include={"over_classes", "class_weights", "normalise_classes"})
+            values["constraints"] |= {"classes": (), "class_quota": None, "prefilter": None}
         for key, value in strategy.selection.items():
             is_room = isinstance(value, dict) and key in ("constraints", "price")
             values[key] = {**values[key], **value} if is_room else value

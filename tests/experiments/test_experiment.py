@@ -13,11 +13,19 @@ import yaml
 
 from poolscout.config import ScorerChoice
 from poolscout.config_experiment import ExperimentRunConfig, load_experiment
+from poolscout.config_selection import SelectionConfig
 from poolscout.errors import ConfigError, DataError, RunError
 from poolscout.experiments import cells, runner
 from poolscout.experiments.presets import EXPERIMENTS
 from poolscout.experiments.results import Point, check_effort
-from poolscout.experiments.runner import Outcome, check_split, conclude_again, run_experiment, settled
+from poolscout.experiments.runner import (
+    Outcome,
+    check_split,
+    check_strategies,
+    conclude_again,
+    run_experiment,
+    settled,
+)
 from poolscout.labelling import ids_of, picks_of
 from poolscout.tables.declared import POOL
 from poolscout.tables.manifest import file_hash
@@ -265,6 +273,28 @@ def test_strategies_are_the_run_s_selection_but_for_what_they_say(data: Path, tm
     assert other.constraints.exclude == tmp_path / "not.txt", "beside the config, as all its paths"
 
 
+@pytest.mark.parametrize(
+    "ranking",
+    [
+        {"selection__constraints": {"classes": ["disc"], "class_quota": {"disc": 1.0}, "cap_per_sequence": 2}},
+        {"selection__constraints": {"prefilter": 2, "cap_per_sequence": 2}},
+        {"selection__normalise_classes": True, "selection__over_classes": "weighted",
+         "selection__class_weights": {"disc": 2}, "selection__constraints": {"cap_per_sequence": 2}},
+    ],
+)  # fmt: skip
+def test_random_picks_rank_by_nothing_whatever_the_run_ranks_by(
+    ranking: dict[str, Any], data: Path, tmp_path: Path
+) -> None:
+    strategies = {"random": {"selection": {"sampler": "random"}}, "ours": {"scorer": "entropy"}}
+    config = config_of(data, tmp_path, experiment={"strategies": strategies}, **ranking)
+    config, settled_ones = settled("loop", config)
+    chance, ours = (config.selection_of(settled_ones[name]) for name in strategies)
+    check_strategies(config, settled_ones, cells.open_experiment(config, tmp_path / "out"))
+    assert ours == config.selection
+    plain = SelectionConfig(sampler="random", n=config.selection.n, constraints={"cap_per_sequence": 2})
+    assert chance == plain, "what it holds to, but for its ranking, is the run's"
+
+
 def test_a_pass_that_strategies_share_is_as_exact_as_any_of_them_needs(data: Path, tmp_path: Path) -> None:
     config, strategies = settled("loop", config_of(data, tmp_path))
     given = cells.Cells(cells.open_experiment(config, tmp_path / "out"), config, strategies, {})
@@ -318,9 +348,9 @@ def test_mistakes_are_told_before_anything_is_trained(data: Path, tmp_path: Path
     strategies = {**STRATEGIES, "odd": {"selection": {"sampler": "random", "n": 7}}}
     with pytest.raises(ConfigError, match="strategy odd: all pick as many images"):
         config_of(data, tmp_path, experiment={"strategies": strategies})
-    prefiltered = config_of(data, tmp_path, selection__constraints={"prefilter": 2})
-    with pytest.raises(ConfigError, match="strategy random: constraints.prefilter looks at scores"):
-        run_experiment("loop", prefiltered, tmp_path / "out")
+    strategies = {**STRATEGIES, "odd": {"selection": {"sampler": "random", "constraints": {"prefilter": 2}}}}
+    with pytest.raises(ConfigError, match="strategy odd: constraints.prefilter looks at scores"):
+        run_experiment("loop", config_of(data, tmp_path, experiment={"strategies": strategies}), tmp_path / "out")
     given = config_of(data, tmp_path, labelling__initial_labels=str(data / "pool.json"))
     with pytest.raises(ConfigError, match="each seed of an experiment draws first labels of its own"):
         run_experiment("loop", given, tmp_path / "out")

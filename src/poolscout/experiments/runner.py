@@ -150,8 +150,7 @@ def check_strategies(config: ExperimentRunConfig, strategies: dict[str, Strategy
             raise ConfigError(
                 f"strategy {name}: {who} looks at scores, and none is named", got="no scorer",
                 expected="a scorer, or a sampler without prefilter that looks at none",
-                fix="add to it scorer: mutual_information; or selection: {sampler: random}, with constraints: "
-                "{prefilter: null} where the run has one",
+                fix="add to it scorer: mutual_information; or selection: {sampler: random}",
             )  # fmt: skip
         if strategy.embeddings != "own" and strategy.embeddings not in config.experiment.embeddings:
             raise ConfigError(
