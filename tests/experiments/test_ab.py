@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,16 @@ from hypothesis import strategies as st
 from poolscout.config import build_as
 from poolscout.config_experiment import ExperimentRunConfig
 from poolscout.errors import DataError, RunError
-from poolscout.experiments.ab import run_ab
+from poolscout.experiments.ab import find_families, run_ab
+from poolscout.experiments.ab_cells import AbCells, open_ab_world
 from poolscout.experiments.ab_findings import AbFindings
 from poolscout.experiments.ab_page import write_ab_page_again
-from poolscout.experiments.arms import Arms, Sides, check_new, split_arms
+from poolscout.experiments.arms import Arms, Sides, check_new, read_arms, split_arms
+from poolscout.experiments.look_alikes import closest, hashes
+from poolscout.experiments.split import known_labels
 from poolscout.experiments.statistics import relative_gain
 from poolscout.labels import LabelStore
+from poolscout.tables.runfolder import RunFolder
 from tests.loop.tiny import tiny_config, write_data
 
 REPEATS = 2
@@ -29,6 +34,11 @@ def pool_of(sequences: list[str | None]) -> pa.Table:
     return pa.table({"image_id": pa.array(ids, pa.string()), "sequence": pa.array(sequences, pa.string())})
 
 
+def pool_of_80() -> pa.Table:
+    pool = pool_of([f"clip-{number // 4}" for number in range(80)])
+    return pool.set_column(0, "image_id", pa.array([f"pool-{number:03d}.png" for number in range(80)]))
+
+
 @given(st.lists(st.integers(0, 9), min_size=20, max_size=60), st.integers(0, 5), st.data())
 def test_a_sequence_is_on_one_side_for_all_arms(sequences: list[int], seed: int, data: st.DataObject) -> None:
     pool = pool_of([f"s{number}" for number in sequences])
@@ -37,14 +47,18 @@ def test_a_sequence_is_on_one_side_for_all_arms(sequences: list[int], seed: int,
         dict(zip(*(pool[name].to_pylist() for name in pool.column_names), strict=True)),
     )
     arms = {name: sorted(data.draw(st.sets(st.sampled_from(ids), min_size=8, max_size=20))) for name in "ab"}
+    some_alike, thirds = {"s0": "s0", "s3": "s0", "s9": "s0"}, {f"s{number}": f"s{number % 3}" for number in range(10)}
+    family = data.draw(st.sampled_from([{}, some_alike, thirds]))
     try:
-        sides = split_arms(pool, arms, seed)
+        sides = split_arms(pool, arms, seed, family=family)
     except DataError:
         return
     learnt = {of[i] for part in sides.learnt.values() for i in part}
     held = {of[i] for part in sides.held.values() for i in part}
-    assert not learnt & held
     assert held <= sides.sequences
+    assert not {family.get(s, s) for s in learnt} & {family.get(s, s) for s in sides.sequences}
+    for first in family.values():
+        assert len({name in sides.sequences for name in family if family[name] == first}) == 1
     for name, picked in arms.items():
         assert sorted(sides.learnt[name] + sides.held[name]) == picked
         assert sides.learnt[name]
@@ -130,8 +144,7 @@ def learnt_by(folder: Path, repeat: int, name: str) -> set[str]:
 
 def test_models_learn_the_reference_and_nine_tenths_of_their_arm(tested: tuple[Path, AbFindings], data: Path) -> None:
     folder, _ = tested
-    pool = pool_of([f"clip-{number // 4}" for number in range(80)])
-    pool = pool.set_column(0, "image_id", pa.array([f"pool-{number:03d}.png" for number in range(80)]))
+    pool = pool_of_80()
     arms = {
         "manual": [f"pool-{number:03d}.png" for number in range(12, 36)],
         "al": [f"pool-{number:03d}.png" for number in range(13, 80, 3)],
@@ -188,10 +201,36 @@ def test_its_lists_do_it_again(tested: tuple[Path, AbFindings], data: Path, tmp_
     )
 
 
-def test_a_split_that_leaks_is_refused(data: Path, tmp_path: Path) -> None:
+def test_no_repeat_parts_what_looks_alike(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "tiny", n_pool=80, n_test=0)
+    for stop, number in ((13, 72), (13, 49), (22, 64), (31, 48)):  # the camera is where it was before
+        shutil.copy(data / f"images/pool-{stop:03d}.png", data / f"images/pool-{number:03d}.png")
+    most, arms = 12, read_arms(arms_of(tmp_path), pool_of_80())
+    config = config_of(data, near_duplicates=most)
+    folder = RunFolder(tmp_path / "out")
+    world = open_ab_world(config, folder.path, folder)
+    given = Arms(sorted(f"pool-{number:03d}.png" for number in range(0, 80, 8)), arms)
+    cells = AbCells(world, config, (given,) * 8, 1, known_labels(world))
+    for_none = AbCells(world, config_of(data), (given,) * 8, 1, known_labels(world))
+
+    def alike(of: AbCells, repeat: int) -> int:
+        sides = of.sides(repeat)
+        learnt = {image_id for name in ("reference", *arms) for image_id in of.learnt(repeat, sides, name)}
+        (_, ours), (_, theirs) = (hashes(sorted(ids), world.reader) for ids in (learnt, sides.union))
+        return len(closest(ours, theirs, most))
+
+    find_families(for_none)
+    assert sum(alike(for_none, repeat) for repeat in range(8)), "there is something to part"
+    (tmp_path / "out" / "repeats").rename(tmp_path / "for_none")
+    find_families(cells)
+    assert not any(alike(cells, repeat) for repeat in range(8))
+    assert len({frozenset(cells.sides(repeat).union) for repeat in range(8)}) > 1
+
+
+def test_a_split_that_would_leak_is_refused(data: Path, tmp_path: Path) -> None:
     files = arms_of(tmp_path)
     everything_alike = config_of(data, near_duplicates=256)
-    with pytest.raises(DataError, match=r"repeat 0: \d+ pairs of a training and a test image look alike"):
+    with pytest.raises(DataError, match=r"arm manual lies in 6 sequences that all look alike[^$]*near_duplicates"):
         run_ab(everything_alike, files, tmp_path / "out", reference=tmp_path / "reference.txt")
     assert not list((tmp_path / "out").rglob("*.safetensors")), "before anything is trained"
     nameless = config_of(data)

@@ -5,6 +5,7 @@ The selections are given (`run_ab`), or an expert and active learning pick them 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,12 @@ from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
 from poolscout.engine import Executor, open_executor
 from poolscout.engine.progress import Progress, SilentProgress
 from poolscout.errors import ConfigError, DataError, nearest, some
-from poolscout.experiments.ab_cells import REFERENCE, AbCells, open_ab, open_ab_world, play_ab
+from poolscout.experiments.ab_cells import REFERENCE, AbCells, open_ab, open_ab_world, play_ab, rows_of
 from poolscout.experiments.ab_findings import AbFindings, conclude
 from poolscout.experiments.ab_page import write_ab_page
 from poolscout.experiments.ab_picks import AL, open_picking, picked_arms, picking, play_picks
 from poolscout.experiments.arms import Arms, check_new, known_ids, read_arms
-from poolscout.experiments.look_alikes import check_look_alikes
+from poolscout.experiments.look_alikes import families
 from poolscout.experiments.play import play_through
 from poolscout.experiments.presets import by_turns
 from poolscout.experiments.runner import check_draws, check_strategies, embed
@@ -49,7 +50,7 @@ def run_ab(
             arm picked from.
 
     Raises:
-        DataError: arms that cannot be compared; images that look alike on both sides of a split.
+        DataError: arms that cannot be compared, or be split without parting images that look alike.
         RunError: the folder holds another test.
     """
 
@@ -75,7 +76,7 @@ def run_picking_ab(
 
     Raises:
         ConfigError: no wanted class, or one that is not known; a strategy or condition that cannot be carried out.
-        DataError: a short-list too short; images that look alike on both sides of a split.
+        DataError: a short-list too short; arms that cannot be split without parting images that look alike.
         RunError: the folder holds another test.
     """
     check_draws(config)
@@ -131,7 +132,7 @@ def _run(
             world = open_ab_world(config, folder.path, folder)
             check_named(world.pool, config.experiment.independent_images)
             cells = AbCells(world, config, draw(world, log, executor), splits, known_labels(world))
-            _check_splits(cells)
+            find_families(cells)
             todo = [(repeat, name) for repeat in range(len(cells.arms)) for name in (REFERENCE, *cells.names)]
             opened = partial(open_ab, config, cells.arms, splits, folder.path, executor.shares_memory)
             title = f"{len(cells.arms)} repeats × {1 + len(cells.names)} trainings"
@@ -158,18 +159,19 @@ def _reference(world: World, arms: Mapping[str, list[str]]) -> list[str]:
     return sorted(picks["image_id"].to_pylist())
 
 
-def _check_splits(cells: AbCells) -> None:
-    """No image that a repeat measures on looks like one that it learns from; each is looked at once."""
-    most, share = cells.config.experiment.near_duplicates, cells.config.experiment.ab.held_out
+def find_families(cells: AbCells) -> None:
+    """The sequences that no repeat may part, as frames of them look alike; repeats of the same picks look once."""
+    most, known = cells.config.experiment.near_duplicates, dict[str, dict[str, str]]()
     for repeat, arms in enumerate(cells.arms):
-        settings = {"near_duplicates": most, "held_out": share, "seed": cells.config.seed + repeat}
-        content = fingerprint({"arms": arms.picked, "reference": arms.reference})
+        ids = sorted({*arms.reference, *(image_id for picked in arms.picked.values() for image_id in picked)})
+        content = fingerprint(ids)
 
-        def do(repeat: int = repeat) -> None:
-            sides = cells.sides(repeat)
-            learnt = sorted({i for name in (REFERENCE, *cells.names) for i in cells.learnt(repeat, sides, name)})
-            tables = [pa.table({"image_id": pa.array(ids, pa.string())}) for ids in (learnt, sides.union)]
-            readers = (cells.world.reader, cells.world.reader)
-            check_look_alikes(tables[0], tables[1], readers, most, f"repeat {repeat}")
+        def do(repeat: int = repeat, ids: list[str] = ids, content: str = content) -> None:
+            if content not in known:
+                found = families(rows_of(cells.world.pool, ids), cells.world.reader, most)
+                several = {name for name, n in Counter(found.values()).items() if n > 1}
+                known[content] = {name: first for name, first in found.items() if first in several}
+            write_json(cells.families(repeat), known[content])
 
-        cells.world.folder.stage(cells.repeat(repeat), Work("guard", settings, {"arms": content}), [], do)
+        work = Work("families", {"near_duplicates": most}, {"images": content})
+        cells.world.folder.stage(cells.repeat(repeat), work, [cells.families(repeat)], do)

@@ -53,10 +53,14 @@ class AbCells:
 
     def sides(self, repeat: int) -> Sides:
         """How a repeat splits the arms."""
-        config = self.config
+        config, family = self.config, read_json(self.families(repeat))
         return split_arms(
-            self.world.pool, self.arms[repeat].picked, config.seed + repeat, config.experiment.ab.held_out
+            self.world.pool, self.arms[repeat].picked, config.seed + repeat, config.experiment.ab.held_out, family
         )  # fmt: skip
+
+    def families(self, repeat: int) -> Path:
+        """A JSON object: of a repeat's sequences those that look like others → the name of their family."""
+        return self.repeat(repeat) / "families.json"
 
     def learnt(self, repeat: int, sides: Sides, name: str) -> list[str]:
         """What a repeat's model of this name learns from, by id."""
@@ -105,7 +109,7 @@ def play_ab(cells: AbCells, cell: tuple[int, str]) -> None:
 
 def without(pool: pa.Table, image_ids: Sequence[str], sequences: frozenset[str]) -> list[str]:
     """The images that lie in none of these sequences."""
-    rows = _rows(pool, image_ids)
+    rows = rows_of(pool, image_ids)
     held = pc.is_in(rows["sequence"], value_set=pa.array(sorted(sequences), pa.string()))
     return rows.filter(pc.invert(held))["image_id"].to_pylist()
 
@@ -119,13 +123,13 @@ def figures(cells: AbCells, repeat: int, name: str) -> dict[str, dict[str, Any]]
     found = {BOTH: read_json(folder / "metrics.json")["mean"]}
     sides, detections = cells.sides(repeat), read_table(folder / "test_detections.parquet", DETECTIONS)
     for arm, ids in sides.held.items():
-        boxes = _rows(cells.truth.boxes, ids)
+        boxes = rows_of(cells.truth.boxes, ids)
         known = boxes.filter(pc.is_in(boxes["class"], value_set=pa.array(list(world.classes), pa.string())))
         if known.num_rows:
-            sizes, how = sizes_of(_rows(world.pool, ids)), cells.config.evaluation
+            sizes, how = sizes_of(rows_of(world.pool, ids)), cells.config.evaluation
             found[arm] = evaluate(
                 boxes,
-                _rows(detections, ids),
+                rows_of(detections, ids),
                 sizes,
                 world.classes,
                 cells.config.training.members,
@@ -138,7 +142,7 @@ def figures(cells: AbCells, repeat: int, name: str) -> dict[str, dict[str, Any]]
 def cost(cells: AbCells, image_ids: Sequence[str]) -> dict[str, Any]:
     """What labelling these images costs: images, boxes, boxes of each class, minutes by the price list, sequences."""
     world, price = cells.world, cells.config.selection.price
-    boxes = _rows(cells.truth.boxes, image_ids)
+    boxes = rows_of(cells.truth.boxes, image_ids)
     per_class = {name: pc.sum(pc.equal(boxes["class"], name)).as_py() or 0 for name in world.classes}
     n_boxes = sum(per_class.values())
     return {
@@ -146,11 +150,12 @@ def cost(cells: AbCells, image_ids: Sequence[str]) -> dict[str, Any]:
         "boxes": n_boxes,
         "boxes_per_class": per_class,
         "minutes": (price.seconds_per_image * len(image_ids) + price.seconds_per_box * n_boxes) / 60,
-        "sequences": pc.count_distinct(_rows(world.pool, image_ids)["sequence"]).as_py(),
+        "sequences": pc.count_distinct(rows_of(world.pool, image_ids)["sequence"]).as_py(),
     }
 
 
-def _rows(table: pa.Table, image_ids: Sequence[str]) -> pa.Table:
+def rows_of(table: pa.Table, image_ids: Sequence[str]) -> pa.Table:
+    """The rows of these images."""
     return table.filter(pc.is_in(table["image_id"], value_set=pa.array(list(image_ids), pa.string())))
 
 
@@ -158,4 +163,4 @@ def _world(cells: AbCells, repeat: int, sides: Sides) -> World:
     most = max(len(ids) for ids in sides.learnt.values())
     world = at_effort(cells.world, repeat, len(cells.arms[repeat].reference) + most)
     digest = fingerprint([world.oracle_digest, sides.union])
-    return replace(world, test=TestSet(_rows(world.pool, sides.union), cells.truth, world.reader, digest))
+    return replace(world, test=TestSet(rows_of(world.pool, sides.union), cells.truth, world.reader, digest))

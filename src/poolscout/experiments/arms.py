@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -104,20 +105,24 @@ def check_new(arms: Arms, say: Callable[[str], object]) -> None:
             say(told)
 
 
-def split_arms(pool: pa.Table, arms: Mapping[str, Sequence[str]], seed: int, share: float = 0.1) -> Sides:
+def split_arms(
+    pool: pa.Table, arms: Mapping[str, Sequence[str]], seed: int, share: float = 0.1,
+    family: Mapping[str, str] = MappingProxyType({}),
+) -> Sides:  # fmt: skip
     """Hold out whole sequences so that about this share of each arm's images is measured on.
 
-    Sequences are looked at in random order; one is held out as long as no arm's part grows by more than half of it
-    beyond the share, and at least one image of every arm is held out.
+    Sequences, those of a family together, are looked at in random order; one is held out as long as no arm's part grows
+    by more than half of it beyond the share, and at least one image of every arm is held out.
 
     Args:
         pool: image_id and sequence.
         arms: arm → its image ids.
         seed: of the order.
         share: 0 … 1.
+        family: sequence → the name of those it must not be parted from; one that is missing stands alone.
 
     Raises:
-        DataError: images of unknown sequence, or an arm whose images all lie in one sequence.
+        DataError: images of unknown sequence, or an arm whose images all lie in one sequence or family.
     """
     ids = pa.array(sorted({image_id for picked in arms.values() for image_id in picked}), pa.string())
     rows = pool.filter(pc.is_in(pool["image_id"], value_set=ids))
@@ -129,15 +134,12 @@ def split_arms(pool: pa.Table, arms: Mapping[str, Sequence[str]], seed: int, sha
             got=some(unknown), expected="a sequence for every image",
             fix="set pool.sequence to the column that names the recording",
         )  # fmt: skip
-    counts = {name: _counts(sequence_of[image_id] for image_id in picked) for name, picked in arms.items()}
-    short = [name for name, by_sequence in counts.items() if len(by_sequence) < 2]
-    if short:
-        raise DataError(
-            f"arm {short[0]} lies in a single sequence: nothing can be held out of it", got=some(counts[short[0]]),
-            expected="picks from two sequences or more", fix="pick from more recordings",
-        )  # fmt: skip
-    held = _held_sequences(counts, share, seed)
-    sides = {name: [[i for i in picked if (sequence_of[i] in held) is side] for side in (False, True)]
+    family_of = {image_id: family.get(name, name) for image_id, name in sequence_of.items()}
+    counts = {name: _counts(family_of[image_id] for image_id in picked) for name, picked in arms.items()}
+    for name, by_family in counts.items():
+        _check_parts(name, len({sequence_of[image_id] for image_id in arms[name]}), by_family)
+    taken = _held_families(counts, share, seed)
+    sides = {name: [[i for i in picked if (family_of[i] in taken) is side] for side in (False, True)]
              for name, picked in arms.items()}  # fmt: skip
     empty = [name for name, both in sides.items() if not both[0]]
     if empty:
@@ -145,32 +147,46 @@ def split_arms(pool: pa.Table, arms: Mapping[str, Sequence[str]], seed: int, sha
             f"arm {empty[0]}: every one of its images would be held out", got=some(counts[empty[0]]),
             expected="picks from several sequences, most of them short", fix="pick from more recordings",
         )  # fmt: skip
+    held = frozenset(name for name in {*sequence_of.values(), *family} if family.get(name, name) in taken)
     return Sides({name: both[0] for name, both in sides.items()}, {n: both[1] for n, both in sides.items()}, held)
 
 
-def _counts(sequences: Iterable[str]) -> dict[str, int]:
+def _check_parts(arm: str, n_sequences: int, by_family: Mapping[str, int]) -> None:
+    if len(by_family) > 1:
+        return
+    where, fix = "a single sequence", "pick from more recordings"
+    if n_sequences > 1:
+        where = f"{n_sequences} sequences that all look alike"
+        fix += "; or, where they are different places after all, lower experiment.near_duplicates (below 0: no check)"
+    raise DataError(
+        f"arm {arm} lies in {where}: nothing can be held out of it", got=some(by_family),
+        expected="picks from two sequences or more", fix=fix,
+    )  # fmt: skip
+
+
+def _counts(families: Iterable[str]) -> dict[str, int]:
     found: dict[str, int] = {}
-    for sequence in sequences:
-        found[sequence] = found.get(sequence, 0) + 1
+    for name in families:
+        found[name] = found.get(name, 0) + 1
     return found
 
 
-def _held_sequences(counts: Mapping[str, Mapping[str, int]], share: float, seed: int) -> frozenset[str]:
-    names = sorted({sequence for by_sequence in counts.values() for sequence in by_sequence})
-    wanted = {arm: share * sum(by_sequence.values()) for arm, by_sequence in counts.items()}
+def _held_families(counts: Mapping[str, Mapping[str, int]], share: float, seed: int) -> frozenset[str]:
+    names = sorted({name for by_family in counts.values() for name in by_family})
+    wanted = {arm: share * sum(by_family.values()) for arm, by_family in counts.items()}
     taken, n = list[str](), dict.fromkeys(counts, 0)
     order = [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
 
-    def take(sequence: str) -> None:
-        taken.append(sequence)
-        for arm, by_sequence in counts.items():
-            n[arm] += by_sequence.get(sequence, 0)
+    def take(name: str) -> None:
+        taken.append(name)
+        for arm, by_family in counts.items():
+            n[arm] += by_family.get(name, 0)
 
-    for sequence in order:
-        sizes = {arm: by_sequence.get(sequence, 0) for arm, by_sequence in counts.items()}
+    for name in order:
+        sizes = {arm: by_family.get(name, 0) for arm, by_family in counts.items()}
         if all(n[arm] + size / 2 <= wanted[arm] for arm, size in sizes.items() if size):
-            take(sequence)
-    for arm, by_sequence in counts.items():
-        if not n[arm]:  # all of its sequences are long: the shortest
-            take(min((sequence for sequence in order if by_sequence.get(sequence)), key=lambda s: by_sequence[s]))
+            take(name)
+    for arm, by_family in counts.items():
+        if not n[arm]:  # all of its families are large: the shortest
+            take(min((name for name in order if by_family.get(name)), key=lambda f: by_family[f]))
     return frozenset(taken)
