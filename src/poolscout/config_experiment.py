@@ -23,7 +23,9 @@ class StrategyConfig(Room):
     k: int | None = Field(None, ge=1, description="of aggregate: top_k")
     over: Literal["unlabelled", "all"] = Field("unlabelled", description="all = [X_u, X_l]: labelled images again too")
     embeddings: str = Field("own", description="own: the first member's; else a name from experiment.embeddings")
-    knows_labels: bool = Field(False, description="picks by the hidden labels: a bound of what there is to win")
+    knows_labels: bool = Field(
+        False, description="picks by the hidden labels, the most boxes of rare classes; what it wins is no bound"
+    )
     selection: dict[str, Any] = Field({}, description="settings of `selection` in which this strategy differs")
 
     @property

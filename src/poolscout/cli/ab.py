@@ -37,7 +37,7 @@ def ab(
         typer.Option(help="Image ids that all models learn from; default: labelling.initial random ones."),
     ] = None,
     overrides: SetOption = [],  # noqa: B006  (typer copies it)
-    out: Annotated[Path | None, typer.Option(help="The test's folder; default experiments/NAME-ab.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The test's folder; default experiments/NAME-arms.")] = None,
     redo_stale: RedoOption = False,
     engine: EngineOption = None,
     workers: WorkersOption = None,
@@ -52,7 +52,7 @@ def ab(
     from poolscout.experiments.ab import run_ab
 
     settings = load_experiment(config, [*engine_settings(engine, workers, address), *overrides])
-    folder = out or Path("experiments") / f"{settings.name}-ab"
+    folder = out or Path("experiments") / f"{settings.name}-arms"
     with resumable():
         found = run_ab(
             settings, _arms(arm), folder, reference=reference, progress=ConsoleProgress(), redo_stale=redo_stale

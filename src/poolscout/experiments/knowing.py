@@ -1,4 +1,4 @@
-"""Picks that know the labels: what a perfect judge of content would win, and so how much there is to win at all."""
+"""Picks that know the labels: what a perfect judge of content would win. No bound: it counts labels, not what they teach."""
 
 from __future__ import annotations
 
