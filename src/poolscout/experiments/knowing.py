@@ -1,4 +1,4 @@
-"""Picks that know the labels: what a perfect judge of content would win. No bound: it counts labels, not what they teach."""
+"""Picks that know the labels: most boxes of rare classes. No bound of what can be won: they know not what teaches."""
 
 from __future__ import annotations
 
