@@ -20,6 +20,10 @@ class PriceConfig(Room):
         0.5, ge=0, le=1, description="a predicted box of the ensemble counts from this probability on"
     )
 
+    def minutes(self, images: float, boxes: float) -> float:
+        """To label so many images with so many boxes in them."""
+        return (self.seconds_per_image * images + self.seconds_per_box * boxes) / 60
+
 
 class ConstraintsConfig(Room):
     classes: Classes = Field(

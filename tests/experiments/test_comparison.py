@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from poolscout.config_selection import PriceConfig
 from poolscout.experiments.comparison import Findings, compare
 from poolscout.experiments.results import Point
 from tests.experiments.figures import make_points
@@ -75,3 +76,15 @@ def test_where_the_last_round_is_trained_longer_only_ends_count() -> None:
     assert [good.to_reach[0.9 * 0.38][cost] for cost in ("images", "boxes")] == [(40.0, 10), (140.0, 10)]
     assert good.to_reach[0.38]["images"] == (None, 0)
     assert good.final == found(points, "random", "good").summaries[1].final
+
+
+def test_minutes_are_told_by_a_price_list() -> None:
+    points, titles = make_points({"random": 0.02, "good": 0.08}), {"random": "random", "good": "good"}
+    price = PriceConfig(seconds_per_image=3, seconds_per_box=6)
+    of = compare(points, titles, ["random"], rounds=2, price=price)
+    # 40 images with 20 more of 3 boxes each than at first, or 4; the pool's 100 images with 400 boxes
+    assert [one.cost["minutes"].mean for one in of.summaries] == [(40 * 3 + 120 * 6) / 60, (40 * 3 + 140 * 6) / 60]
+    assert of.full is not None
+    assert of.full["minutes"].mean == (100 * 3 + 400 * 6) / 60
+    for none in (None, PriceConfig()):
+        assert "minutes" not in compare(points, titles, ["random"], rounds=2, price=none).summaries[0].cost

@@ -28,7 +28,8 @@ PRESETS = {"scoring": paper.SCORING, "sampling": paper.SAMPLING, "diversity": pa
 def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Outcome:  # noqa: F811
     folder = tmp_path_factory.mktemp("page")
     strategies = {**STRATEGIES, "top": {"scorer": "entropy", "title": "<b>top</b> & co"}}
-    config = config_of(data, folder, experiment={"strategies": strategies, "seeds": 1}, rounds=1)
+    experiment = {"strategies": strategies, "seeds": 1}
+    config = config_of(data, folder, experiment=experiment, rounds=1, selection__price={"seconds_per_box": 90})
     return run_experiment("loop", config, folder / "out")
 
 
@@ -51,6 +52,7 @@ def test_a_finished_experiment_has_its_page(finished: Outcome) -> None:
     assert finished.page == finished.path / "experiment.html"
     assert "3 strategies were compared on" in page.text
     assert "measured on 8 test images" in page.text
+    assert "images boxes minutes sequences" in " ".join(page.text.split()), "there is a price list"
     assert "at least 7 seeds are needed" in page.text, "two comparisons: 2 · 2⁻⁶ < 0.05"
     assert "<b>top</b> & co" in page.text, "as text, not as markup"
     assert "poolscout experiment loop run.yaml --out again" in page.text

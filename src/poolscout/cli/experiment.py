@@ -77,4 +77,4 @@ def _row(summary: Any) -> dict[str, Any]:
     final, cost = summary.final["wMAP"], summary.cost
     between = "–" if final.low is None else f"{final.low:.4f} … {final.high:.4f}"
     figures = {"strategy": summary.title, "seeds": summary.seeds, "wMAP": f"{final.mean:.4f}", "95 %": between}
-    return figures | {"images": round(cost["images"].mean), "boxes": round(cost["boxes"].mean)}
+    return figures | {key: f"{cost[key].mean:,.0f}" for key in ("images", "boxes", "minutes") if key in cost}

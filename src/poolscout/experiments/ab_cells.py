@@ -149,7 +149,7 @@ def cost(cells: AbCells, image_ids: Sequence[str]) -> dict[str, Any]:
         "images": len(image_ids),
         "boxes": n_boxes,
         "boxes_per_class": per_class,
-        "minutes": (price.seconds_per_image * len(image_ids) + price.seconds_per_box * n_boxes) / 60,
+        "minutes": price.minutes(len(image_ids), n_boxes),
         "sequences": pc.count_distinct(rows_of(world.pool, image_ids)["sequence"]).as_py(),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from poolscout.config_selection import PriceConfig
 from poolscout.experiments.cells import FULL
 from poolscout.experiments.results import Point, by_seed
 from poolscout.experiments.statistics import (
@@ -17,7 +18,8 @@ from poolscout.experiments.statistics import (
     paired,
 )
 
-COSTS = ("images", "boxes")
+Cost = Callable[[Point], float]
+COSTS = ("images", "boxes")  # what curves are over
 METRIC = "wMAP"  # what is compared
 SHARES_OF_FULL = (0.8, 0.9, 1.0)  # targets where none are set: of the whole pool's mean wMAP
 
@@ -28,7 +30,7 @@ class Summary:
 
     Attributes:
         final: metric → interval, after the last round.
-        cost: images (unique), boxes, sequences → interval, after the last round.
+        cost: images (unique), boxes, minutes (where there is a price list), sequences → interval, after the last round.
         boxes_per_class: class → mean number.
         area: images, boxes → interval of the mean wMAP along the curve between the costs all strategies have been at;
             None where there is a single round with the same cost, or curves do not overlap.
@@ -67,7 +69,7 @@ class Findings:
 
     Attributes:
         seeds: those of which all cells are finished; only these count.
-        full: metric → interval of the members trained on the whole pool; None without them.
+        full: metric and cost → interval of the members trained on the whole pool; None without them.
         per_round: strategy → for each round, wMAP, AP50 and AP, images, boxes → interval.
         steps_an_image: of the training on the whole pool, and of the last round's; None without the whole pool.
     """
@@ -82,7 +84,7 @@ class Findings:
 
 def compare(
     points: Sequence[Point], titles: Mapping[str, str], baselines: Sequence[str], rounds: int,
-    targets: Sequence[float] = (), ends_only: bool = False,
+    targets: Sequence[float] = (), ends_only: bool = False, price: PriceConfig | None = None,
 ) -> Findings:  # fmt: skip
     """Summaries and paired comparisons of the seeds whose cells are all finished.
 
@@ -94,6 +96,7 @@ def compare(
         targets: figures whose cost is told.
         ends_only: the last round was trained longer than those before it, so that between them curves rise by training
             and not by labels alone: no areas, and targets are reached at the end or not at all.
+        price: what labelling costs, in minutes; without one, or with one of zeros, no minutes are told.
 
     Returns:
         the p of each kind of figure (end, area over images, area over boxes) is corrected over all its comparisons.
@@ -103,7 +106,10 @@ def compare(
         seed for seed in {point.seed for point in points}
         if all(len(curves[name].get(seed, [])) == rounds + 1 for name in titles)
     ))  # fmt: skip
-    full = _full(points, seeds)
+    costs: dict[str, Cost] = dict(_COST)
+    if price is not None and price.minutes(1, 1):
+        costs["minutes"] = lambda point: price.minutes(point.unique, point.boxes)
+    full = _full(points, seeds, costs)
     if not seeds:
         return Findings((), (), (), full, {})
     if not targets and full is not None:
@@ -113,7 +119,10 @@ def compare(
     every = [span[seed] for span in spans.values() for seed in seeds]
     limits = {cost: dict.fromkeys(seeds, _shared_range(every, cost)) for cost in COSTS}
     areas = {name: {cost: _areas(spans[name], limits[cost], cost) for cost in COSTS} for name in titles}
-    summaries = tuple(_summary(name, title, spans[name], seeds, areas[name], targets) for name, title in titles.items())
+    costs["sequences"] = lambda point: float(point.sequences)
+    summaries = tuple(
+        _summary(name, title, spans[name], seeds, areas[name], targets, costs) for name, title in titles.items()
+    )
     ends = {name: [_value(curves[name][seed][-1]) for seed in seeds] for name in titles}
     pairs = [(name, base) for base in baselines if base in titles for name in titles if name not in baselines]
     pairs += [(a, b) for i, b in enumerate(baselines) for a in baselines[i + 1 :] if a in titles and b in titles]
@@ -146,16 +155,15 @@ def _areas_apart(
 
 def _summary(
     name: str, title: str, curve: Mapping[int, list[Point]], seeds: Sequence[int],
-    areas: Mapping[str, list[float] | None], targets: Sequence[float],
+    areas: Mapping[str, list[float] | None], targets: Sequence[float], costs: Mapping[str, Cost],
 ) -> Summary:  # fmt: skip
     ends = [curve[seed][-1] for seed in seeds]
     metrics = [key for key in ends[0].figures if all(end.figures.get(key) is not None for end in ends)]
-    cost = {"images": _unique, "boxes": _boxes, "sequences": lambda point: float(point.sequences)}
     classes = ends[0].boxes_per_class
     return Summary(
         name, title, len(seeds),
         {key: mean_interval([_figure(end, key) for end in ends]) for key in metrics},
-        {key: mean_interval([of(end) for end in ends]) for key, of in cost.items()},
+        {key: mean_interval([of(end) for end in ends]) for key, of in costs.items()},
         {cls: sum(end.boxes_per_class[cls] for end in ends) / len(ends) for cls in classes},
         {key: None if values is None else mean_interval(values) for key, values in areas.items()},
         {target: {key: _reached(curve, seeds, key, target) for key in COSTS} for target in targets},
@@ -198,13 +206,13 @@ def _xy(points: Sequence[Point], cost: str) -> tuple[list[float], list[float]]:
     return list(at), list(at.values())
 
 
-def _full(points: Sequence[Point], seeds: Sequence[int]) -> dict[str, Interval] | None:
+def _full(points: Sequence[Point], seeds: Sequence[int], costs: Mapping[str, Cost]) -> dict[str, Interval] | None:
     ends = [point for point in points if point.strategy == FULL and (point.seed in seeds or not seeds)]
     if not ends:
         return None
     metrics = [key for key in ends[0].figures if all(end.figures.get(key) is not None for end in ends)]
     found = {key: mean_interval([_figure(end, key) for end in ends]) for key in metrics}
-    return found | {cost: mean_interval([_COST[cost](end) for end in ends]) for cost in COSTS}
+    return found | {key: mean_interval([of(end) for end in ends]) for key, of in costs.items()}
 
 
 def _steps_an_image(points: Sequence[Point], rounds: int) -> tuple[float, float] | None:
@@ -231,4 +239,4 @@ def _boxes(point: Point) -> float:
     return float(point.boxes)
 
 
-_COST: dict[str, Callable[[Point], float]] = {"images": _unique, "boxes": _boxes}
+_COST: dict[str, Cost] = {"images": _unique, "boxes": _boxes}

@@ -236,7 +236,10 @@ def conclude(kind: str, config: ExperimentRunConfig, strategies: dict[str, Strat
     write_results(points, out)
     titles = {name: strategy.title or name for name, strategy in strategies.items()}
     asked = config.experiment
-    findings = compare(points, titles, asked.baselines, config.rounds, asked.targets, ends_only=asked.train_out)
+    findings = compare(
+        points, titles, asked.baselines, config.rounds, asked.targets, ends_only=asked.train_out,
+        price=config.selection.price,
+    )  # fmt: skip
     page, told = write_page(kind, config, points, findings, out)
     return Outcome(points, findings, told, page, out)
 
