@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poolscout.experiments.charts import LABEL_PLACES, LABEL_PX, PLOT_PX, _place_labels
+from poolscout.experiments.charts import LABEL_PLACES, LABEL_PX, PLOT_PX, _columns, _place_labels
 
 
 def placed(*points: tuple[float, float], name: str = "mi max") -> list[dict[str, Any]]:
@@ -40,3 +40,10 @@ def test_few_labels_never_hide_one_another(cells: list[tuple[int, int]]) -> None
         centres.append((x, dy - row["mean"] * PLOT_PX["mean"] / 9))
     for (x, y), (u, v) in combinations(centres, 2):
         assert abs(x - u) >= 2 * half or abs(y - v) >= LABEL_PX
+
+
+def test_a_legend_has_as_many_columns_as_there_is_room_for() -> None:
+    assert _columns(["random", "top-n", "coreset", "kmeans++", "omp"]) == 4
+    long = ["top-n of X_u, X_l", "top-n of X_u", "X_u, 5 of a block", "X_u, X_l, 5 of a block", "random"]
+    assert _columns([*long, "random per sequence", "whole pool"]) == 3
+    assert _columns(["x" * 80, "y"]) == 1

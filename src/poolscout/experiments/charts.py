@@ -22,6 +22,7 @@ COLOURS = (
 FULL_COLOUR = "#8A8A8A"
 PLOT_PX = {"boxes": 370, "mean": 150}  # about what the points of the scatter chart spread over, between its margins
 LABEL_PX, MARGIN_PX = 11, 40
+LEGEND_PX, LETTER_PX, SYMBOL_PX = 480, 6, 30
 LABEL_PLACES = (  # of a point's label: alignment, px to the right, px down
     ("center", 0, -12), ("center", 0, 13), ("left", 9, 0), ("right", -9, 0), ("center", 0, -25), ("center", 0, 26),
 )  # fmt: skip
@@ -56,7 +57,8 @@ def curve(findings: Findings, colour_of: Mapping[str, str], cost: str) -> Spec:
     )  # fmt: skip
     y = alt.Y("mean:Q", title=None, scale=alt.Scale(zero=False, padding=10), axis=alt.Axis(format=".2f", tickCount=5))
     colour = _colour(colour_of, legend=alt.Legend(
-        orient="top", columns=4, symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1, labelLimit=260
+        orient="top", columns=_columns(list(colour_of)), symbolType="stroke", symbolStrokeWidth=3, symbolOpacity=1,
+        labelLimit=260,
     ))  # fmt: skip
     tooltip = [*_TOOLTIP, alt.Tooltip("round:O"), alt.Tooltip("images:Q", format=",.0f"),
                alt.Tooltip("boxes:Q", format=",.0f")]  # fmt: skip
@@ -68,6 +70,17 @@ def curve(findings: Findings, colour_of: Mapping[str, str], cost: str) -> Spec:
         ),
     ]
     return _with_metric(layers, height=320)
+
+
+def _columns(titles: Sequence[str]) -> int:
+    """Of a legend that is no wider than its chart: as many as there is room for, four at most."""
+
+    def width(n: int) -> int:
+        return sum(
+            max(len(title) for title in titles[i::n]) * LETTER_PX + SYMBOL_PX for i in range(min(n, len(titles)))
+        )
+
+    return next((n for n in (4, 3, 2) if width(n) <= LEGEND_PX), 1)
 
 
 def final(findings: Findings, points: Sequence[Point], colour_of: Mapping[str, str], baselines: Sequence[str]) -> Spec:
