@@ -227,6 +227,21 @@ def test_no_repeat_parts_what_looks_alike(tmp_path: Path) -> None:
     assert len({frozenset(cells.sides(repeat).union) for repeat in range(8)}) > 1
 
 
+def test_every_split_is_tried_before_anything_is_trained(data: Path, tmp_path: Path) -> None:
+    """Those of the first repeats can be made here, one of a later one cannot."""
+    lists = {"few": [0, 4, 5, 6, 7], "many": range(4, 12), "a": range(12), "b": range(12, 24), "clip-0": [0, 1]}
+    for name, numbers in lists.items():
+        (tmp_path / f"{name}.txt").write_text("\n".join(f"pool-{number:03d}.png" for number in numbers))
+    for arms, reference, told in (
+        (("few", "many"), "b", "arm few: every one of its images would be held out"),
+        (("a", "b"), "clip-0", r"repeat [1-9]\d*: nothing is left of the reference set"),
+    ):
+        files, out = {name: tmp_path / f"{name}.txt" for name in arms}, tmp_path / f"out-{reference}"
+        with pytest.raises(DataError, match=told):
+            run_ab(config_of(data, seeds=20), files, out, reference=tmp_path / f"{reference}.txt")
+        assert not list(out.rglob("*.safetensors"))
+
+
 def test_a_split_that_would_leak_is_refused(data: Path, tmp_path: Path) -> None:
     files = arms_of(tmp_path)
     everything_alike = config_of(data, near_duplicates=256)

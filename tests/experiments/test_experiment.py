@@ -295,6 +295,15 @@ def test_random_picks_rank_by_nothing_whatever_the_run_ranks_by(
     assert chance == plain, "what it holds to, but for its ranking, is the run's"
 
 
+def test_a_budget_in_boxes_is_kept_by_random_picks_too(data: Path, tmp_path: Path) -> None:
+    strategies = {"random": {"selection": {"sampler": "random"}}}
+    config = config_of(
+        data, tmp_path, experiment={"strategies": strategies, "seeds": 1, "full": False},
+        selection__constraints={"budget_boxes": 1000},
+    )  # fmt: skip
+    assert [point.round for point in run_experiment("loop", config, tmp_path / "out").points] == [0, 1, 2]
+
+
 def test_a_pass_that_strategies_share_is_as_exact_as_any_of_them_needs(data: Path, tmp_path: Path) -> None:
     config, strategies = settled("loop", config_of(data, tmp_path))
     given = cells.Cells(cells.open_experiment(config, tmp_path / "out"), config, strategies, {})

@@ -133,6 +133,7 @@ def _run(
             check_named(world.pool, config.experiment.independent_images)
             cells = AbCells(world, config, draw(world, log, executor), splits, known_labels(world))
             find_families(cells)
+            check_splits(cells)
             todo = [(repeat, name) for repeat in range(len(cells.arms)) for name in (REFERENCE, *cells.names)]
             opened = partial(open_ab, config, cells.arms, splits, folder.path, executor.shares_memory)
             title = f"{len(cells.arms)} repeats × {1 + len(cells.names)} trainings"
@@ -173,5 +174,35 @@ def find_families(cells: AbCells) -> None:
                 known[content] = {name: first for name, first in found.items() if first in several}
             write_json(cells.families(repeat), known[content])
 
-        work = Work("families", {"near_duplicates": most}, {"images": content})
+        work = Work(
+            "families", {"near_duplicates": most}, {"images": content, "pool": file_hash(cells.world.pool_path)}
+        )
         cells.world.folder.stage(cells.repeat(repeat), work, [cells.families(repeat)], do)
+
+
+def check_splits(cells: AbCells) -> None:
+    """Try every split before anything is trained on one, and say what is odd about them.
+
+    Raises:
+        DataError: one that cannot be made, or leaves nothing of a reference set to learn from.
+    """
+    held, say, left = [], cells.world.folder.say, []
+    for repeat, arms in enumerate(cells.arms):
+        sides = cells.sides(repeat)
+        held.append(sides.sequences)
+        left.append(len(cells.learnt(repeat, sides, REFERENCE)))
+        if arms.reference and not left[-1]:
+            raise DataError(
+                f"repeat {repeat}: nothing is left of the reference set", expected="images to learn from",
+                got=f"{len(arms.reference)} images, all of recordings that are held out, or look like one that is",
+                fix="choose another reference set; or, where they are different places after all, lower "
+                "experiment.near_duplicates (below 0: no check)",
+            )  # fmt: skip
+    n = len(cells.arms[0].reference)
+    if min(left) < n:
+        say(
+            f"of {n} images of the reference set {min(left)} to {max(left)} are learnt from: the recordings of the "
+            "others, or some that look like them, are held out"
+        )
+    if cells.same_picks and len(held) > 1 and len(set(held)) == 1:
+        say("all repeats hold out the same recordings, as no others are small enough: they differ in weights only")

@@ -53,7 +53,8 @@ class AbCells:
 
     def sides(self, repeat: int) -> Sides:
         """How a repeat splits the arms."""
-        config, family = self.config, read_json(self.families(repeat))
+        config, path = self.config, self.families(repeat)
+        family = read_json(path) if path.exists() else {}  # a folder of an earlier release parted single sequences
         return split_arms(
             self.world.pool, self.arms[repeat].picked, config.seed + repeat, config.experiment.ab.held_out, family
         )  # fmt: skip

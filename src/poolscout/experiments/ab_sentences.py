@@ -78,10 +78,11 @@ def _is_clear(gain: Interval) -> bool:
 
 
 def _power(findings: AbFindings, keys: Sequence[str]) -> list[str]:
-    n, m = findings.repeats, len(findings.differences) * len(keys)
-    if sentences := too_few(n, m):
+    n = findings.repeats
+    told = [of[key] for of in findings.differences.values() for key in keys if key in of]
+    if sentences := too_few(n, max((one.tests for one in told), default=0)):
         return [*sentences, NOT_SHOWN]
     for (a, b), of in findings.differences.items():
-        if words := seen_words([of[key] for key in keys if key in of], n, m, "class"):
+        if words := seen_words([of[key] for key in keys if key in of], n, "class"):
             sentences.append(f"A true difference in a class's wMAP between {a} and {b} of {words}")
     return [*sentences, NOT_SHOWN] if sentences else []

@@ -20,7 +20,7 @@ from poolscout.engine.progress import SilentProgress
 from poolscout.experiments.knowing import select_knowing
 from poolscout.experiments.split import check_named, held_out
 from poolscout.scoring.plan import Plan
-from poolscout.selection import needs_embeddings
+from poolscout.selection import needs_boxes, needs_embeddings
 from poolscout.tables.declared import EMBEDDINGS
 from poolscout.tables.runfolder import RunFolder
 from poolscout.training.member import n_steps
@@ -152,9 +152,10 @@ def _start(cells: Cells, seed: int) -> Arm:
 
 def _looks(cells: Cells, strategy: StrategyConfig) -> bool:
     """Whether a strategy needs a pass over the pool."""
-    return strategy.scorer is not None or (
-        strategy.embeddings == "own" and needs_embeddings(cells.config.selection_of(strategy))
-    )
+    if strategy.scorer is not None:
+        return True
+    selection = cells.config.selection_of(strategy)
+    return needs_boxes(selection) or (strategy.embeddings == "own" and needs_embeddings(selection))
 
 
 def _at(cells: Cells, seed: int, number: int, choices: tuple[ScorerChoice, ...], over: str) -> World:

@@ -150,7 +150,8 @@ def check_strategies(config: ExperimentRunConfig, strategies: dict[str, Strategy
             raise ConfigError(
                 f"strategy {name}: {who} looks at scores, and none is named", got="no scorer",
                 expected="a scorer, or a sampler without prefilter that looks at none",
-                fix="add to it scorer: mutual_information; or selection: {sampler: random}",
+                fix="add to it scorer: mutual_information; or "
+                + ("leave its prefilter out" if who != selection.sampler else "selection: {sampler: random}"),
             )  # fmt: skip
         if strategy.embeddings != "own" and strategy.embeddings not in config.experiment.embeddings:
             raise ConfigError(

@@ -294,11 +294,11 @@ def _unreached(findings: Findings, setting: Setting) -> list[str]:
 
 def _power(findings: Findings, setting: Setting, bases: Iterable[str]) -> list[str]:
     """What so many seeds could have seen."""
-    n, m, titles = len(findings.seeds), len(findings.comparisons), _titles(findings)
-    if sentences := too_few(n, m):
+    n, titles = len(findings.seeds), _titles(findings)
+    if sentences := too_few(n, len(findings.comparisons)):
         return [*sentences, NOT_SHOWN]
     for base in bases:
-        if words := seen_words([one.final for one in _against(findings, setting, base)], n, m):
+        if words := seen_words([one.final for one in _against(findings, setting, base)], n):
             sentences.append(f"A true difference in wMAP from {titles[base]} of {words}")
     return [*sentences, NOT_SHOWN] if sentences else []
 
@@ -314,22 +314,23 @@ def too_few(n_seeds: int, comparisons: int) -> list[str]:
     ]
 
 
-def seen_words(comparisons: Sequence[Paired], n_seeds: int, tests: int, of: str = "strategy") -> str:
+def seen_words(comparisons: Sequence[Paired], n_seeds: int, of: str = "strategy") -> str:
     """How large a difference so many seeds would have found, by one test and corrected; nothing where not known."""
     ends = [(one.detectable, one.detectable_corrected) for one in comparisons]
-    alone = [a for a, _ in ends if a is not None]
+    alone = _from_to([a for a, _ in ends if a is not None])
     if not alone:
         return ""
-    depending = f", depending on the {of}," if len(set(alone)) > 1 else ""
-    strictest = [b for _, b in ends if b is not None]
-    corrected = f", {_from_to(strictest)} by the strictest of {tests} corrected ones" if tests > 1 and strictest else ""
+    depending = f", depending on the {of}," if " to " in alone else ""
+    strictest, tests = _from_to([b for _, b in ends if b is not None]), max(one.tests for one in comparisons)
+    corrected = f", {strictest} by the strictest of {tests} corrected ones" if tests > 1 and strictest else ""
     return (
-        f"{_from_to(alone)}{depending} would have been found in 4 of 5 experiments with {n_seeds} seeds by one test"
-        f"{corrected}."
+        f"{alone}{depending} would have been found in 4 of 5 experiments with {n_seeds} seeds by one test{corrected}."
     )
 
 
 def _from_to(figures: Sequence[float]) -> str:
+    if not figures:
+        return ""
     low, high = f"{min(figures):.3f}", f"{max(figures):.3f}"
     return low if low == high else f"{low} to {high}"
 

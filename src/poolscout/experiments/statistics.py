@@ -6,9 +6,11 @@ initial weights, so their figures are compared seed by seed.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,7 +20,9 @@ from scipy import optimize, stats
 from poolscout.errors import DataError
 
 CONFIDENCE = 0.95
-RESAMPLES = 9_999  # of the bootstrap; and of sign patterns where there are more than these: with 14 seeds or more
+RESAMPLES = 9_999  # of the bootstrap; and of sign patterns where there are more than these
+EXACT_SEEDS = 13  # with more there are more sign patterns than that
+POWER, DRAWS = 0.8, 2000  # of what is called detectable; and experiments that are simulated to find it
 Figures = Sequence[float] | Float[np.ndarray, " seeds"]
 LOW = 0.01  # AP below which a detector has learnt next to nothing
 Key = TypeVar("Key")
@@ -51,8 +55,10 @@ class Paired:
         sd: standard deviation of these differences; None with one seed.
         p: two-sided, of the paired permutation test.
         p_corrected: after Holm's correction over the comparisons it is one of; None before.
-        detectable: true difference that so many seeds find in 4 of 5 such experiments by one test; None with one seed.
-        detectable_corrected: the same at the correction's strictest step; None before.
+        detectable: true difference that so many seeds find in 4 of 5 such experiments by one test; None where they can
+            find none.
+        detectable_corrected: the same at the correction's strictest step; None before, too.
+        tests: that the correction is over.
     """
 
     difference: Interval
@@ -61,6 +67,7 @@ class Paired:
     p_corrected: float | None
     detectable: float | None
     detectable_corrected: float | None = None
+    tests: int = 1
 
     @property
     def p_told(self) -> float:
@@ -206,13 +213,16 @@ def corrected(comparisons: Mapping[Key, Paired]) -> dict[Key, Paired]:
     """The same comparisons with Holm's correction for their number (Holm 1979)."""
     adjusted = holm([one.p for one in comparisons.values()])
     return {
-        name: replace(one, p_corrected=p, detectable_corrected=_detectable(one.sd, one.difference.n, len(adjusted)))
+        name: replace(
+            one, p_corrected=p, detectable_corrected=_detectable(one.sd, one.difference.n, len(adjusted)),
+            tests=len(adjusted),
+        )
         for (name, one), p in zip(comparisons.items(), adjusted, strict=True)
-    }
+    }  # fmt: skip
 
 
 def _detectable(sd: float | None, n: int, tests: int = 1) -> float | None:
-    return None if sd is None else detectable_difference(sd, n, tests=tests)
+    return None if sd is None else detectable_difference(sd, n, tests)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -225,32 +235,59 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def detectable_difference(sd: float, n: int, power: float = 0.8, tests: int = 1) -> float:
-    """Smallest true difference that a paired two-sided t-test with n seeds finds with this power.
+def detectable_difference(sd: float, n: int, tests: int = 1) -> float | None:
+    """Smallest true difference that the paired test of n seeds finds with a power of 0.8, if seeds differ as normally.
 
     Args:
         sd: standard deviation of the differences.
         n: seeds, at least 2.
-        power: probability of finding it.
         tests: as many share the level of 0.05 evenly (Bonferroni), which is the first and strictest step of Holm's.
 
     Returns:
-        in units of sd; from the non-central t distribution (Cohen 1988).
+        in units of sd; None where so few seeds cannot show any. Up to 13 seeds the test that flips signs is simulated;
+        for more, of a paired t-test, which it comes to equal (the non-central t distribution, Cohen 1988).
     """
-    if sd == 0:
-        return 0.0
-    limit = stats.t.ppf(1 - (1 - CONFIDENCE) / (2 * tests), n - 1)
+    level = (1 - CONFIDENCE) / tests
+    if 2.0 ** (1 - n) >= level:
+        return None
+    return sd * (_flipped_effect(n, level) if n <= EXACT_SEEDS else _t_effect(n, level))
+
+
+@cache
+def _flipped_effect(n: int, level: float) -> float:
+    """In units of sd; the same draws for every effect."""
+    draws = np.random.default_rng(0).standard_normal((DRAWS, n))
+    signs = np.array(list(itertools.product((1.0, -1.0), repeat=n - 1)))
+    signs = np.concatenate([np.ones((len(signs), 1)), signs], axis=1)  # the other half are these with all signs turned
+    flipped, sums = draws @ signs.T, signs.sum(1)
+
+    def missing(effect: float) -> float:
+        means = np.abs(flipped + effect * sums)
+        p = (means >= means[:, :1] - 1e-9).mean(1)  # the first pattern is what was seen
+        return float((p < level).mean()) - POWER
+
+    return _smallest(missing)
+
+
+@cache
+def _t_effect(n: int, level: float) -> float:
+    limit = stats.t.ppf(1 - level / 2, n - 1)
 
     def missing(effect: float) -> float:
         shift = effect * np.sqrt(n)
         # The other tail is so small for large shifts that scipy gives NaN for it.
         other = np.nan_to_num(stats.nct.cdf(-limit, n - 1, shift))
-        return float(stats.nct.sf(limit, n - 1, shift) + other) - power
+        return float(stats.nct.sf(limit, n - 1, shift) + other) - POWER
 
+    return _smallest(missing)
+
+
+def _smallest(missing: Callable[[float], float]) -> float:
+    """Effect at which nothing is missing any more."""
     high = 1.0
     while missing(high) < 0:
         high *= 2
-    return sd * float(optimize.brentq(missing, 0.0, high))
+    return float(optimize.brentq(missing, 0.0, high, xtol=1e-3))
 
 
 def area_under(cost: Figures, figure: Figures, low: float, high: float) -> float:
