@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -240,6 +241,19 @@ def test_every_split_is_tried_before_anything_is_trained(data: Path, tmp_path: P
         with pytest.raises(DataError, match=told):
             run_ab(config_of(data, seeds=20), files, out, reference=tmp_path / f"{reference}.txt")
         assert not list(out.rglob("*.safetensors"))
+
+
+def test_a_split_that_holds_out_no_object_is_refused(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "tiny", n_pool=80, n_test=0)
+    known = json.loads((data / "pool.json").read_text())
+    known["annotations"] = [one for one in known["annotations"] if not 12 <= one["image_id"] < 36]
+    (data / "pool.json").write_text(json.dumps(known))
+    files = arms_of(tmp_path)
+    empty = {"manual": files["manual"], "al": files["manual"]}
+    told = r"repeat 0: what is held out shows no object[^$]*clip-[^$]*more than experiment.ab.held_out = 0.1"
+    with pytest.raises(DataError, match=told):
+        run_ab(config_of(data), empty, tmp_path / "out", reference=tmp_path / "reference.txt")
+    assert not list((tmp_path / "out").rglob("*.safetensors"))
 
 
 def test_a_split_that_would_leak_is_refused(data: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from poolscout.config_experiment import ExperimentRunConfig, StrategyConfig
 from poolscout.engine import Executor, open_executor
 from poolscout.engine.progress import Progress, SilentProgress
 from poolscout.errors import ConfigError, DataError, nearest, some
-from poolscout.experiments.ab_cells import REFERENCE, AbCells, open_ab, open_ab_world, play_ab, rows_of
+from poolscout.experiments.ab_cells import REFERENCE, AbCells, cost, open_ab, open_ab_world, play_ab, rows_of
 from poolscout.experiments.ab_findings import AbFindings, conclude
 from poolscout.experiments.ab_page import write_ab_page
 from poolscout.experiments.ab_picks import AL, open_picking, picked_arms, picking, play_picks
@@ -184,7 +184,7 @@ def check_splits(cells: AbCells) -> None:
     """Try every split before anything is trained on one, and say what is odd about them.
 
     Raises:
-        DataError: one that cannot be made, or leaves nothing of a reference set to learn from.
+        DataError: one that cannot be made, or leaves nothing of a reference set to learn from, or nothing to find.
     """
     held, say, left = [], cells.world.folder.say, []
     for repeat, arms in enumerate(cells.arms):
@@ -197,6 +197,13 @@ def check_splits(cells: AbCells) -> None:
                 got=f"{len(arms.reference)} images, all of recordings that are held out, or look like one that is",
                 fix="choose another reference set; or, where they are different places after all, lower "
                 "experiment.near_duplicates (below 0: no check)",
+            )  # fmt: skip
+        if not cost(cells, sides.union)["boxes"]:
+            raise DataError(
+                f"repeat {repeat}: what is held out shows no object of a class that is learnt",
+                got=f"{len(sides.union)} images of {some(sorted(sides.sequences))}", expected="one box at least",
+                fix=f"hold out more than experiment.ab.held_out = {cells.config.experiment.ab.held_out:g}, or pick "
+                "from more recordings",
             )  # fmt: skip
     n = len(cells.arms[0].reference)
     if min(left) < n:

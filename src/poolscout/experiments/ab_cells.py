@@ -71,7 +71,7 @@ class AbCells:
     @property
     def same_picks(self) -> bool:
         """Whether all repeats split the same selections, which somebody brought."""
-        return self.splits == 1 and all(of is self.arms[0] for of in self.arms)
+        return self.splits == 1 and len(self.arms) > 1 and all(of is self.arms[0] for of in self.arms)
 
     def repeat(self, repeat: int) -> Path:
         """Folder of a repeat."""
