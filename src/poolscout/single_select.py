@@ -220,9 +220,8 @@ def _facts(picks: pa.Table, given: _Given, config: SelectionConfig) -> dict[str,
         new = ids.filter(pc.invert(picks["labelled_already"].combine_chunks()))
         boxes = int(predicted_boxes(new, given.parts(), config.price.min_probability).sum())
         facts["predicted boxes"] = boxes
-        seconds = config.price.seconds_per_image * len(new) + config.price.seconds_per_box * boxes
-        if seconds:
-            facts["labelling minutes"] = round(seconds / 60, 1)
+        if minutes := config.price.minutes(len(new), boxes):
+            facts["labelling minutes"] = round(minutes, 1)
     return facts
 
 

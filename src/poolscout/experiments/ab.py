@@ -211,5 +211,5 @@ def check_splits(cells: AbCells) -> None:
             f"of {n} images of the reference set {min(left)} to {max(left)} are learnt from: the recordings of the "
             "others, or some that look like them, are held out"
         )
-    if cells.same_picks and len(held) > 1 and len(set(held)) == 1:
+    if cells.same_picks and len(set(held)) == 1:
         say("all repeats hold out the same recordings, as no others are small enough: they differ in weights only")

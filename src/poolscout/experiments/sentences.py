@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from poolscout.experiments.comparison import COSTS, Comparison, Findings, Summary
 from poolscout.experiments.presets import RECOMMENDED
 from poolscout.experiments.results import RANGE
-from poolscout.experiments.statistics import LOW, Interval, Paired
+from poolscout.experiments.statistics import LOW, Interval, Paired, smallest_p
 
 LEVEL = 0.05
 NOT_SHOWN = "“No difference shown” is not “no difference”: it may be as large as that."
@@ -333,11 +333,6 @@ def _from_to(figures: Sequence[float]) -> str:
         return ""
     low, high = f"{min(figures):.3f}", f"{max(figures):.3f}"
     return low if low == high else f"{low} to {high}"
-
-
-def smallest_p(n_seeds: int) -> float:
-    """That a paired permutation test can give."""
-    return min(1.0, 2.0 ** (1 - n_seeds))
 
 
 def _against(findings: Findings, setting: Setting, base: str) -> list[Comparison]:

@@ -21,7 +21,7 @@ from poolscout.errors import DataError
 
 CONFIDENCE = 0.95
 RESAMPLES = 9_999  # of the bootstrap; and of sign patterns where there are more than these
-EXACT_SEEDS = 13  # with more there are more sign patterns than that
+EXACT_SEEDS = int(math.log2(RESAMPLES))  # with more, sign patterns are drawn
 POWER, DRAWS = 0.8, 2000  # of what is called detectable; and experiments that are simulated to find it
 Figures = Sequence[float] | Float[np.ndarray, " seeds"]
 LOW = 0.01  # AP below which a detector has learnt next to nothing
@@ -235,6 +235,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def smallest_p(n_seeds: int) -> float:
+    """That a paired permutation test can give."""
+    return min(1.0, 2.0 ** (1 - n_seeds))
+
+
 def detectable_difference(sd: float, n: int, tests: int = 1) -> float | None:
     """Smallest true difference that the paired test of n seeds finds with a power of 0.8, if seeds differ as normally.
 
@@ -248,7 +253,7 @@ def detectable_difference(sd: float, n: int, tests: int = 1) -> float | None:
         for more, of a paired t-test, which it comes to equal (the non-central t distribution, Cohen 1988).
     """
     level = (1 - CONFIDENCE) / tests
-    if 2.0 ** (1 - n) >= level:
+    if smallest_p(n) >= level:
         return None
     return sd * (_flipped_effect(n, level) if n <= EXACT_SEEDS else _t_effect(n, level))
 
